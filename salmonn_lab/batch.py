@@ -1,0 +1,114 @@
+"""The values that cross borders between data, model and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of an audio file: `duration` seconds from `offset`; None runs to the end of the file."""
+
+    path: str
+    offset: float = 0.0
+    duration: float | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One line of a manifest: an audio clip (segments are joined in order), a task and the wanted answer."""
+
+    id: str
+    audio: tuple[Segment, ...]
+    task: str
+    target: str
+    question: str = ""
+    references: tuple[str, ...] = ()
+    """All acceptable answers; empty means that `target` is the only one."""
+    duration: float | None = None
+    """Seconds of the joined clip; None where nobody has measured it yet."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example, read and tokenized: what `collate` takes."""
+
+    id: str
+    waveform: Float[Tensor, " samples"]
+    """Mono, 16 kHz, float32 in [-1, 1]."""
+    before_ids: tuple[int, ...]
+    after_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    """Ends with the end-of-sequence token; empty when only generating."""
+    prompt: str
+    """The whole prompt as the model reads it, `<SpeechHere>` where the audio goes."""
+    references: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Batch(NamedTuple):
+    """What the loader yields. Text is right-padded; a mask is True where a token is real.
+
+    A NamedTuple, so that Lightning moves it between devices and the loader pins it.
+    """
+
+    ids: list[str]
+    waveforms: Float[Tensor, "batch samples"]
+    lengths: Int[Tensor, " batch"]
+    """Samples (16 kHz) of each clip before padding."""
+    before_ids: Int[Tensor, "batch before"]
+    before_mask: Bool[Tensor, "batch before"]
+    after_ids: Int[Tensor, "batch after"]
+    after_mask: Bool[Tensor, "batch after"]
+    target_ids: Int[Tensor, "batch target"]
+    target_mask: Bool[Tensor, "batch target"]
+    prompts: list[str]
+    references: list[tuple[str, ...]]
+    meta: list[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The encoders' answer: features at 50 Hz, the mask True where a frame is real."""
+
+    features: Float[Tensor, "batch frames dim"]
+    mask: Bool[Tensor, "batch frames"]
+
+
+@dataclass(frozen=True)
+class AudioTokens:
+    """The bridge's answer: what the LLM reads in place of text, the mask True where a token is real."""
+
+    embeds: Float[Tensor, "batch tokens llm_dim"]
+    mask: Bool[Tensor, "batch tokens"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One line of predictions.jsonl."""
+
+    id: str
+    benchmark: str
+    prompt: str
+    text: str
+    references: tuple[str, ...]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number with its interval: `signature` says how it was made, and only equal signatures compare."""
+
+    benchmark: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    count: int
+    signature: str

@@ -1,0 +1,177 @@
+"""A run's whole configuration: composed from the parts' own dataclasses, read from YAML and `key=value` overrides."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, cast, get_args, get_type_hints
+
+import yaml
+from lightning import Trainer
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from salmonn_lab.data.modules import DataConfig
+from salmonn_lab.salmonn import ModelConfig, OptimConfig
+
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
+RESERVED_TRAINER_KEYS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler")
+MACHINE_KEYS = ("out_dir", "data.num_workers", "trainer.devices", "trainer.accelerator", "trainer.num_nodes")
+"""Keys that say where a run happens, not what it is."""
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured after training, and before it."""
+
+    benchmarks: list[str] = field(default_factory=list)
+    """Names from `salmonn_lab.benchmarks`, or manifests."""
+    batch_size: int = 16
+    """Clips generated at once."""
+    before: bool = True
+    """Also measure the untrained model, for comparison."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"evaluation.batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass
+class RunConfig:
+    """Everything that makes a run. The defaults are the published recipe for SALMONN-13B."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: dict[str, Any] = field(default_factory=lambda: {"max_steps": 90_000, "precision": "16-mixed"})
+    """Any option of Lightning's Trainer."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    loggers: dict[str, Any] = field(default_factory=lambda: {"csv": {}, "tensorboard": {}})
+    """csv, tensorboard, wandb, mlflow, each with its options; a logger set to null is off."""
+    checkpoint_every: int = 1000
+    """Optimizer steps between checkpoints."""
+    seed: int = 42
+    out_dir: str = "runs/salmonn"
+    """The run's folder."""
+
+    def __post_init__(self) -> None:
+        options = inspect.signature(Trainer).parameters
+        for key in self.trainer:
+            if key in RESERVED_TRAINER_KEYS:
+                raise ValueError(f"trainer.{key} is set by the kit")
+            if key not in options:
+                raise ValueError(f"Key '{key}' not in Lightning's Trainer.{suggest(key, options)} Full key: trainer.{key}")
+        for key in self.loggers:
+            if key not in LOGGERS:
+                raise ValueError(f"loggers.{key}: there are {', '.join(LOGGERS)}.{suggest(key, LOGGERS)}")
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
+
+
+def load_config(files: Sequence[str | Path] = (), overrides: Iterable[str] = ()) -> RunConfig:
+    """Compose a configuration: defaults, then the YAML files in order, then `dotted.key=value` overrides.
+
+    Dicts merge, lists replace.
+
+    Raises:
+        ValueError: in one line, for an unknown key (with the nearest known one), a wrong type, a value out of range, a
+            malformed file or override.
+        FileNotFoundError: for a missing file.
+    """
+    config = OmegaConf.structured(RunConfig)
+    for file in files:
+        config = merge(config, read_yaml(Path(file)), str(file))
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key:
+            raise ValueError(f"expected key=value, got {override!r}")
+        try:
+            parsed = OmegaConf.from_dotlist([override])
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ValueError(f"{override}: {first_line(error)}") from None
+        config = merge(config, parsed, override)
+    try:
+        return cast(RunConfig, OmegaConf.to_object(config))
+    except OmegaConfBaseException as error:
+        raise ValueError(first_line(error)) from None
+
+
+def read_yaml(path: Path) -> DictConfig:
+    """Read one YAML file, which must hold a mapping."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no config file {path}")
+    try:
+        loaded = OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, DictConfig):
+        raise ValueError(f"{path}: expected `key: value` lines")
+    return loaded
+
+
+def merge(config: Any, addition: DictConfig, source: str) -> Any:
+    """Merge one layer, with errors in the user's words."""
+    check_keys(addition, RunConfig, "", source)
+    try:
+        return OmegaConf.merge(config, addition)
+    except OmegaConfBaseException as error:
+        full_key = getattr(error, "full_key", "")
+        raise ValueError(f"{source}: {first_line(error)}" + (f" (key {full_key})" if full_key else "")) from None
+
+
+def check_keys(node: Any, kind: Any, prefix: str, source: str) -> None:
+    """Refuse the first key that its dataclass does not have, naming the nearest that it has."""
+    owner = next((arg for arg in (kind, *get_args(kind)) if is_dataclass(arg)), None)
+    if isinstance(node, DictConfig) and owner is not None and not node._is_none():
+        hints = get_type_hints(owner)
+        for key in node:
+            name = f"{prefix}{key}"
+            if key not in hints:
+                known = [entry.name for entry in fields(owner)]
+                raise ValueError(
+                    f"{source}: Key '{key}' not in '{cast(type, owner).__name__}'.{suggest(str(key), known)} Full key: {name}"
+                )
+            if not OmegaConf.is_missing(node, key):
+                check_keys(node._get_node(key), hints[str(key)], f"{name}.", source)
+    elif OmegaConf.is_list(node) and not node._is_none():
+        for index in range(len(node)):
+            check_keys(node._get_node(index), kind, f"{prefix[:-1]}[{index}].", source)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return " Did you mean ...?" where a known word is near, else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Return the resolved configuration as YAML that `load_config` reads back equal."""
+    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+
+
+def differences(one: RunConfig, other: RunConfig, ignore: Iterable[str] = MACHINE_KEYS) -> list[str]:
+    """Return the dotted keys at which two configurations differ, machine facts left out."""
+    first, second = flatten(asdict(one)), flatten(asdict(other))
+    skipped = set(ignore)
+    return sorted(
+        key for key in first.keys() | second.keys() if key not in skipped and first.get(key) != second.get(key)
+    )
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dicts as one dict with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,54 @@
+"""The terminal: one rich console on standard error, and the progress bars and tables of the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(stderr=True, highlight=False)
+"""Messages and progress go to standard error; standard output is left to results."""
+
+
+def progress() -> Progress:
+    """Return a progress display with count, elapsed and remaining time; use it as a context manager."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table of strings for printing; the first column is left-aligned, the others right-aligned."""
+    result = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        result.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def run(command: Callable[[], None]) -> None:
+    """Run a command's main; what the user can mend ends it with one line on standard error and exit code 2.
+
+    `SALMONN_LAB_TRACEBACK=1` in the environment shows where an error comes from instead.
+    """
+    try:
+        command()
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("SALMONN_LAB_TRACEBACK"):
+            raise
+        console.print(f"[bold red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)

@@ -1,0 +1,43 @@
+"""Samples to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from salmonn_lab.batch import Batch, Sample
+
+
+def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
+    """Return samples as one batch, padded at the right: audio with zeros, text with `pad_id` and a mask."""
+    if not samples:
+        raise ValueError("a batch needs at least one sample")
+    before_ids, before_mask = _pad([sample.before_ids for sample in samples], pad_id)
+    after_ids, after_mask = _pad([sample.after_ids for sample in samples], pad_id)
+    target_ids, target_mask = _pad([sample.target_ids for sample in samples], pad_id)
+    return Batch(
+        ids=[sample.id for sample in samples],
+        waveforms=pad_sequence([sample.waveform for sample in samples], batch_first=True),
+        lengths=torch.tensor([len(sample.waveform) for sample in samples]),
+        before_ids=before_ids,
+        before_mask=before_mask,
+        after_ids=after_ids,
+        after_mask=after_mask,
+        target_ids=target_ids,
+        target_mask=target_mask,
+        prompts=[sample.prompt for sample in samples],
+        references=[sample.references for sample in samples],
+        meta=[sample.meta for sample in samples],
+    )
+
+
+def _pad(
+    rows: Sequence[tuple[int, ...]], pad_id: int
+) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=pad_id)
+    return ids, torch.arange(ids.shape[1]) < lengths[:, None]

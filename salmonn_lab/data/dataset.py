@@ -1,0 +1,127 @@
+"""Examples to samples: audio read, prompt chosen, text tokenized."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from salmonn_lab.batch import Example, Sample
+from salmonn_lab.data.audio import AudioError, read_audio
+from salmonn_lab.data.prompts import PLACE, PromptPool
+
+MAX_LOST = 100
+"""So many unreadable examples in a row are no accident."""
+
+log = logging.getLogger(__name__)
+
+
+class SpeechDataset(Dataset[Sample]):
+    """Samples by address (epoch, index): an address is all that the choice of a prompt depends on, besides the seed."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: PromptPool,
+        template: str,
+        *,
+        mode: Literal["train", "validate", "predict"],
+        seed: int = 0,
+        max_target_tokens: int = 300,
+        min_seconds: float = 1.0,
+        max_seconds: float = 30.0,
+        channels: Literal["first", "mean"] = "first",
+        on_error: Literal["stop", "skip"] = "stop",
+    ) -> None:
+        """Keep what is needed to make samples.
+
+        Args:
+            examples: in the order that indices mean.
+            tokenizer: of the LLM; its `eos_token` ends every target, its `bos_token`, if any, starts every prompt.
+            prompts: where prompts are drawn from.
+            template: wraps a prompt, `{}` is the prompt.
+            mode: `train` draws prompts, the others take the first; `predict` makes no targets.
+            seed: of the draws.
+            max_target_tokens: longer targets are cut; the end token counts and stays.
+            min_seconds: shorter clips are padded with zeros.
+            max_seconds: longer clips are cut.
+            channels: what to keep of stereo.
+            on_error: `stop` raises where audio cannot be read; `skip` leaves the sample out of its batch.
+        """
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no eos_token, so no target could end")
+        self.examples = examples
+        self.tokenizer = tokenizer
+        self.prompts = prompts
+        self.template = template
+        self.mode = mode
+        self.seed = seed
+        self.max_target_tokens = max_target_tokens
+        self.min_seconds = min_seconds
+        self.max_seconds = max_seconds
+        self.channels = channels
+        self.on_error = on_error
+        self.lost = 0
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, address: tuple[int, int]) -> Sample:
+        epoch, index = address
+        example = self.examples[index]
+        draw = (self.seed, epoch, index) if self.mode == "train" else None
+        prompt = self.prompts.ask(example, self.template, draw)
+        before, after = prompt.split(PLACE)
+        bos = self.tokenizer.bos_token
+        starts = () if bos is None or before.startswith(str(bos)) else (self.tokenizer.bos_token_id,)
+        waveform = read_audio(
+            example.audio, min_seconds=self.min_seconds, max_seconds=self.max_seconds, channels=self.channels
+        )
+        return Sample(
+            id=example.id,
+            waveform=waveform,
+            before_ids=(*starts, *self._tokens(before)),
+            after_ids=self._tokens(after),
+            target_ids=() if self.mode == "predict" else self._target(example),
+            prompt=prompt,
+            references=example.references or (example.target,),
+            meta=example.meta,
+        )
+
+    def __getitems__(self, addresses: Sequence[tuple[int, int]]) -> list[Sample]:
+        """Return the samples of one batch; with `skip`, those that can be read.
+
+        A batch that lost every sample takes the first readable example after its last: ranks must make equal steps.
+        """
+        samples = [sample for address in addresses if (sample := self._try(address)) is not None]
+        epoch, last = addresses[-1]
+        for step in range(1, MAX_LOST):
+            if samples:
+                return samples
+            spare = self._try((epoch, (last + step) % len(self)))
+            samples = [] if spare is None else [spare]
+        raise AudioError(
+            f"{self.lost} examples could not be read, the last {MAX_LOST} in a row: see the warnings above"
+        )
+
+    def _try(self, address: tuple[int, int]) -> Sample | None:
+        try:
+            return self[address]
+        except AudioError as error:
+            if self.on_error == "stop":
+                raise
+            self.lost += 1
+            log.warning("skipped an example, number %d of this loader process: %s", self.lost, error)
+            return None
+
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+    def _target(self, example: Example) -> tuple[int, ...]:
+        if not example.target:
+            raise ValueError(f"example '{example.id}' has no target: it can be predicted, not trained or validated on")
+        return (*self._tokens(example.target)[: self.max_target_tokens - 1], int(self.tokenizer.eos_token_id))

@@ -1,0 +1,363 @@
+"""The data of a run: its configuration, and the loaders that Lightning asks for."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Literal, cast
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.loops.progress import _ProcessedTracker
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from salmonn_lab.batch import Batch, Example
+from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, audio_seconds
+from salmonn_lab.data.collate import collate
+from salmonn_lab.data.dataset import SpeechDataset
+from salmonn_lab.data.manifest import read_manifest
+from salmonn_lab.data.mixture import (
+    BYTES_PER_TOKEN,
+    FRAMES_PER_SECOND,
+    PROMPT_TOKENS,
+    Indices,
+    Mixture,
+    Plan,
+    ResumableBatchSampler,
+)
+from salmonn_lab.data.prompts import PromptPool
+
+SCAN_THREADS = 16
+SCAN_AT_ONCE = 10_000
+
+Seconds = NDArray[np.float64]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class SourceConfig:
+    """One manifest to draw from."""
+
+    manifest: str
+    """A JSONL manifest, or the original SALMONN's JSON."""
+    weight: float | None = 1.0
+    """Examples drawn from here, relative to the other sources; null (for all sources, or none) is its size."""
+    tasks: list[str] | None = None
+    """Keep the examples of these tasks only."""
+
+
+@dataclass
+class DataConfig:
+    """What is trained and validated on. The defaults are the published recipe."""
+
+    sources: list[SourceConfig] = field(default_factory=list)
+    """What is trained on."""
+    validation: list[SourceConfig] = field(default_factory=list)
+    """What the validation loss is taken on, every example once; weights do not count."""
+    prompts: str | None = None
+    """A YAML or JSON file of prompts by task, such as the original's; null is `data/prompts.yaml`."""
+    epoch_size: int | None = None
+    """Examples in an epoch; null is as many as the sources hold."""
+    batch_budget: int = 16_000
+    """Bounds a batch: its examples times (encoder frames of the longest + text tokens of the longest)."""
+    max_batch_size: int | None = 8
+    """Also bounds a batch; null leaves it to the budget."""
+    max_target_tokens: int = 300
+    """Longer targets are cut; the end token stays."""
+    min_seconds: float = 1.0
+    """Shorter clips are padded with zeros."""
+    max_seconds: float = 30.0
+    """Longer clips are cut."""
+    channels: Literal["first", "mean"] = "first"
+    """What to keep of stereo; the original keeps the first channel."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """Where a clip cannot be read while training or validating: stop, or leave it out and warn."""
+    num_workers: int = 4
+    """Loader processes; 0 loads in the training process."""
+
+    def __post_init__(self) -> None:
+        for name in ("epoch_size", "batch_budget", "max_batch_size"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"data.{name} must be at least 1, got {value}")
+        if self.max_target_tokens < 2:
+            raise ValueError(f"data.max_target_tokens must be at least 2, got {self.max_target_tokens}")
+        if self.num_workers < 0:
+            raise ValueError(f"data.num_workers must not be negative, got {self.num_workers}")
+        if not 0 <= self.min_seconds <= self.max_seconds or self.max_seconds == 0:
+            raise ValueError(
+                "data.min_seconds and data.max_seconds must satisfy 0 <= min <= max and max > 0, "
+                f"got {self.min_seconds} and {self.max_seconds}"
+            )
+        weights = [source.weight for source in self.sources]
+        for index, weight in enumerate(weights):
+            if weight is not None and not 0 <= weight < float("inf"):
+                raise ValueError(f"data.sources[{index}].weight must be a number from 0 up, got {weight}")
+        if None in weights and any(weight is not None for weight in weights):
+            raise ValueError("data.sources: give every source a weight, or null to all of them (then sizes count)")
+        if weights and None not in weights and not any(weights):
+            raise ValueError("data.sources: every weight is 0, so nothing would be trained on")
+        for name in ("sources", "validation"):
+            for index, source in enumerate(getattr(self, name)):
+                if source.tasks is not None and not source.tasks:
+                    raise ValueError(f"data.{name}[{index}].tasks is empty; null keeps every task")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Examples to predict on."""
+
+    examples: Sequence[Example]
+    prompt: str | None = None
+    """Asked about every example; None is the first prompt of the example's task."""
+
+
+class SpeechDataModule(lightning.LightningDataModule):
+    """Loaders for training, validation and prediction; the Trainer needs `use_distributed_sampler=False`.
+
+    A resumed `fit` goes on with the batch after the last one trained on. The place is the trainer's own count of
+    processed batches, which `ResumableBatchSampler` reads; the count is in this module's state too, because Lightning
+    restores its own only after `trainer.estimated_stepping_batches`, if touched, has started the loader (#20550).
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        template: str = "USER: {}\nASSISTANT:",
+        seed: int = 0,
+        fixed_frames: int | None = None,
+        benchmarks: Sequence[Benchmark] = (),
+    ) -> None:
+        """Keep what loaders are made of.
+
+        Args:
+            config: sources, batches, audio.
+            tokenizer: of the LLM.
+            template: the LLM's, around a prompt.
+            seed: of the order of examples and the choice of prompts.
+            fixed_frames: encoder frames that a clip costs whatever its length (1500 where the model always spends
+                30 s); None counts 50 a second.
+            benchmarks: what `predict_dataloader` yields, one loader each.
+        """
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.template = template
+        self.seed = seed
+        self.fixed_frames = fixed_frames
+        self.benchmarks = benchmarks
+        self.prompts = PromptPool.load(config.prompts)
+        self._training: Mixture | None = None
+        self._validation: Mixture | None = None
+        self._plan: Plan | None = None
+        self._restored: dict[str, Any] = {}
+
+    def setup(self, stage: str) -> None:
+        """Open the manifests, check what can be checked without audio, and plan the batches."""
+        if stage == "fit":
+            if not self.config.sources:
+                raise ValueError("data.sources is empty: there is nothing to train on")
+            self._training, self._restored = self._open("sources"), {}
+            self._plan = self._plan_mixture(self._training, shuffle=True)
+        if stage in ("fit", "validate") and self.config.validation:
+            self._validation = self._open("validation")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader that starts at the first batch not yet trained on.
+
+        Raises:
+            ValueError: where a checkpoint is resumed whose batches were not these.
+        """
+        assert self._training is not None, "setup('fit') comes first"
+        assert self._plan is not None
+        if self._restored and self._restored["plan"] != self._plan.fingerprint():
+            raise ValueError(
+                "cannot resume: the checkpoint's batches are not this run's, because the data, the seed, "
+                "data.epoch_size, data.batch_budget, data.max_batch_size, the encoder frames of a clip or the number "
+                "of processes changed; restore them, or start a new run from the checkpoint's weights"
+            )
+        return self._loader(self._dataset(self._training, "train"), self._plan, self._consumed)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Return the loader over all validation sources; none if there are none."""
+        if self._validation is None:
+            return []
+        return self._loader(self._dataset(self._validation, "validate"), self._plan_mixture(self._validation))
+
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """Return one loader per benchmark; with several processes an example may come twice, never not at all."""
+        return [self.predict_loader(benchmark) for benchmark in self.benchmarks]
+
+    def predict_loader(self, benchmark: Benchmark) -> DataLoader[Batch]:
+        """Return a loader over a benchmark; a clip that cannot be read stops it, whatever `data.on_error` says."""
+        # Lightning cannot know that this sampler leaves nothing out, and would warn of it.
+        warnings.filterwarnings("ignore", message="You are using a custom batch sampler")
+        examples, prompts = benchmark.examples, self.prompts
+        if not examples:
+            raise ValueError("a benchmark has no examples")
+        if benchmark.prompt is not None:
+            tasks = {example.task for example in examples}
+            prompts = PromptPool({task: [benchmark.prompt] for task in tasks}, "the benchmark's prompt")
+        seconds = np.array([np.nan if example.duration is None else example.duration for example in examples])
+        text = np.array([len(example.question.encode()) for example in examples])
+        tokens = np.ceil(text / BYTES_PER_TOKEN + PROMPT_TOKENS).astype(np.int64)
+        frames = self._frames(examples, seconds, "stop")
+        plan = self._plan_arrays(frames, tokens, [len(examples)])
+        return self._loader(self._dataset(examples, "predict", prompts), plan)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches each process has trained on, and a hash of what their order depends on."""
+        return {} if self._plan is None else {"consumed": self._consumed(), "plan": self._plan.fingerprint()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the place that `train_dataloader` starts from."""
+        self._restored = state_dict
+
+    def _consumed(self) -> int:
+        trained = 0
+        if self.trainer is not None:
+            total = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total)
+            trained = total.processed  # `completed` lags behind while a checkpoint is written at a batch's end
+        return max(trained, int(self._restored.get("consumed", 0)))
+
+    def _open(self, key: Literal["sources", "validation"]) -> Mixture:
+        sources: list[SourceConfig] = getattr(self.config, key)
+        mixture = Mixture([read_manifest(source.manifest) for source in sources], [source.tasks for source in sources])
+        self.prompts.check_tasks(mixture.tasks(), f"data.{key}")
+        if (example := mixture.first_without_target()) is not None:
+            raise ValueError(f"data.{key}: example '{example.id}' has an empty target: it can only be predicted")
+        return mixture
+
+    def _plan_mixture(self, mixture: Mixture, shuffle: bool = False) -> Plan:
+        frames = self._frames(mixture, mixture.seconds(), self.config.on_error)
+        tokens = mixture.text_tokens(self.config.max_target_tokens)
+        return self._plan_arrays(frames, tokens, mixture.sizes, shuffle)
+
+    def _plan_arrays(self, frames: Indices, tokens: Indices, sizes: Sequence[int], shuffle: bool = False) -> Plan:
+        config = self.config
+        weights = [source.weight for source in config.sources] if shuffle else [None for _ in sizes]
+        return Plan(
+            frames=frames,
+            tokens=tokens,
+            sizes=sizes,
+            weights=[size if weight is None else weight for size, weight in zip(sizes, weights, strict=True)],
+            epoch_size=config.epoch_size or sum(sizes),
+            budget=config.batch_budget,
+            max_batch_size=config.max_batch_size,
+            world_size=1 if self.trainer is None else self.trainer.world_size,
+            seed=self.seed,
+            shuffle=shuffle,
+        )
+
+    def _frames(self, examples: Sequence[Example], seconds: Seconds, on_error: Literal["stop", "skip"]) -> Indices:
+        """Return what each clip costs the encoders, from its header where nobody wrote down its duration."""
+        config = self.config
+        unknown = np.flatnonzero(np.isnan(seconds)) if self.fixed_frames is None else np.empty(0, dtype=np.int64)
+        if len(unknown):
+            log.info("reading %d audio headers for durations that the manifest lacks", len(unknown))
+        for index, result in zip(unknown, _scan(examples, unknown), strict=True):
+            if isinstance(result, AudioError) and on_error == "stop":
+                raise result
+            seconds[index] = config.max_seconds if isinstance(result, AudioError) else result
+        cut = int((seconds > config.max_seconds + OVERSHOOT_SECONDS).sum())
+        if cut:
+            log.warning("%d of %d clips are longer than %g s and are cut", cut, len(seconds), config.max_seconds)
+        if self.fixed_frames is not None:
+            return np.full(len(seconds), self.fixed_frames, dtype=np.int64)
+        return np.ceil(np.clip(seconds, config.min_seconds, config.max_seconds) * FRAMES_PER_SECOND).astype(np.int64)
+
+    def _dataset(
+        self,
+        examples: Sequence[Example],
+        mode: Literal["train", "validate", "predict"],
+        prompts: PromptPool | None = None,
+    ) -> SpeechDataset:
+        config = self.config
+        return SpeechDataset(
+            examples,
+            self.tokenizer,
+            prompts or self.prompts,
+            self.template,
+            mode=mode,
+            seed=self.seed,
+            max_target_tokens=config.max_target_tokens,
+            min_seconds=config.min_seconds,
+            max_seconds=config.max_seconds,
+            channels=config.channels,
+            on_error="stop" if mode == "predict" else config.on_error,
+        )
+
+    def _loader(self, dataset: SpeechDataset, plan: Plan, consumed: Callable[[], int] = int) -> DataLoader[Batch]:
+        pad_id = self.tokenizer.pad_token_id
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_sampler=ResumableBatchSampler(
+                plan, 0 if self.trainer is None else self.trainer.global_rank, consumed
+            ),
+            collate_fn=partial(collate, pad_id=self.tokenizer.eos_token_id if pad_id is None else pad_id),
+            num_workers=self.config.num_workers,
+            persistent_workers=self.config.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+        return loader
+
+
+def check_data(config: DataConfig, on_progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """Return everything wrong with the data of a run: manifests, tasks without prompts, and every audio header.
+
+    `on_progress` is called with (clips read, clips in this source). Damage behind a header shows only on decoding.
+    """
+    problems: list[str] = []
+    prompts = PromptPool.load(config.prompts)
+    for key in ("sources", "validation"):
+        for index, source in enumerate(getattr(config, key)):
+            where = f"data.{key}[{index}]"
+            try:
+                mixture = Mixture([read_manifest(source.manifest)], [source.tasks])
+                prompts.check_tasks(mixture.tasks(), where)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            if (example := mixture.first_without_target()) is not None:
+                problems.append(f"{where}: example '{example.id}' has an empty target: it can only be predicted")
+            stated = mixture.seconds()
+            for row, result in enumerate(_scan(mixture, range(len(mixture)))):
+                if isinstance(result, AudioError):
+                    problems.append(str(result))
+                elif abs(result - stated[row]) > OVERSHOOT_SECONDS:
+                    example = mixture[row]
+                    problems.append(
+                        f"{where}: example '{example.id}': 'duration' is {stated[row]:g} s, the audio {result:.2f} s"
+                    )
+                elif result > config.max_seconds + OVERSHOOT_SECONDS:
+                    problems.append(
+                        f"{where}: example '{mixture[row].id}' lasts {result:.2f} s, cut to {config.max_seconds:g} s"
+                    )
+                if on_progress is not None:
+                    on_progress(row + 1, len(mixture))
+    return problems
+
+
+def _scan(examples: Sequence[Example], indices: Iterable[int]) -> Iterator[float | AudioError]:
+    """Yield the seconds of each example, or what is wrong with its audio, in order."""
+
+    def read(index: int) -> float | AudioError:
+        try:
+            return audio_seconds(examples[int(index)].audio)
+        except AudioError as error:
+            return error
+
+    rest = iter(indices)
+    with ThreadPoolExecutor(SCAN_THREADS) as threads:
+        while chunk := list(islice(rest, SCAN_AT_ONCE)):
+            yield from threads.map(read, chunk)

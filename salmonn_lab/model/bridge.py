@@ -1,0 +1,165 @@
+"""The bridge: a Q-Former that turns encoder frames into the few tokens the LLM reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+from salmonn_lab.batch import AudioTokens, Frames
+
+FRAMES_PER_SECOND = 50
+THIRTY_SECONDS = 30 * FRAMES_PER_SECOND
+
+
+@dataclass
+class BridgeConfig:
+    """What a sweep may vary between the encoders and the LLM. The defaults are the published SALMONN."""
+
+    level: Literal["window", "sequence"] = "window"
+    """`window` compresses each third of a second alone; `sequence` reads the whole clip at once."""
+    num_queries: int = 1
+    """Tokens out per window (or per clip)."""
+    window_seconds: float = 0.333333
+    """Length of a window; rounded to whole frames of 20 ms as the original does, so 17 frames."""
+    stride_seconds: float = 0.333333
+    """Distance between the starts of two windows, rounded in the same way."""
+    num_layers: int = 2
+    """Q-Former layers, each with self-attention, cross-attention and a feed-forward part."""
+    hidden_dim: int = 768
+    """Width of the Q-Former."""
+    num_heads: int = 12
+    """Attention heads of the Q-Former."""
+    feedforward_dim: int | None = None
+    """Width inside the feed-forward part; null is four times `hidden_dim`."""
+    dropout: float = 0.1
+    """On hidden states and attention weights."""
+    span: Literal["thirty_seconds", "clip"] = "thirty_seconds"
+    """`thirty_seconds`: every clip is padded to 30 s and costs 88 tokens, as released; `clip`: only windows with audio."""
+    output_scale: Literal["none", "embedding"] = "none"
+    """`embedding` normalises tokens to the spread of the LLM's embeddings: learns far faster from scratch; ours."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_queries", "num_layers", "hidden_dim", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.bridge.{name} must be at least 1, got {getattr(self, name)}")
+        if self.hidden_dim % self.num_heads:
+            raise ValueError(
+                f"model.bridge.hidden_dim must be a multiple of model.bridge.num_heads, got {self.hidden_dim} and {self.num_heads}"
+            )
+        for name in ("window_seconds", "stride_seconds"):
+            if not 0.02 <= getattr(self, name) <= 30:
+                raise ValueError(f"model.bridge.{name} must lie between 0.02 and 30, got {getattr(self, name)}")
+
+    @property
+    def kernel(self) -> int:
+        """Frames in a window (models/salmonn.py:234 of the original, with its rounding)."""
+        return max(1, round(THIRTY_SECONDS * self.window_seconds / 30))
+
+    @property
+    def stride(self) -> int:
+        """Frames between windows."""
+        return max(1, round(THIRTY_SECONDS * self.stride_seconds / 30))
+
+
+class Bridge(nn.Module):
+    """Layer norm per encoder, Q-Former over windows or the whole clip, projection to the LLM (paper section 3.1)."""
+
+    embedding_scale: Tensor
+
+    def __init__(self, config: BridgeConfig, encoder_dims: Sequence[int], llm_dim: int, embedding_scale: float) -> None:
+        """Build the bridge.
+
+        Args:
+            config: the axes.
+            encoder_dims: width of each encoder's frames, in the order in which `forward` gets them.
+            llm_dim: width of the LLM's embeddings.
+            embedding_scale: standard deviation of the LLM's embeddings, for `output_scale: embedding`.
+        """
+        super().__init__()
+        self.config = config
+        self.norms = nn.ModuleList([nn.LayerNorm(dim) for dim in encoder_dims])
+        self.queries = nn.Parameter(torch.empty(1, config.num_queries, config.hidden_dim).normal_(std=0.02))
+        qformer = Blip2QFormerConfig(
+            hidden_size=config.hidden_dim,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            intermediate_size=config.feedforward_dim or 4 * config.hidden_dim,
+            encoder_hidden_size=sum(encoder_dims),
+            cross_attention_frequency=1,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+        )
+        qformer._attn_implementation = "sdpa"
+        self.qformer = Blip2QFormerModel(qformer)
+        self.projection = nn.Linear(config.hidden_dim, llm_dim)
+        self.register_buffer("embedding_scale", torch.tensor(embedding_scale), persistent=False)
+
+    def forward(self, streams: Sequence[Frames]) -> AudioTokens:
+        """Compress frames to tokens; each clip's tokens are the same whatever clips share its batch."""
+        features, mask = self.join(streams)
+        if self.config.level == "sequence":
+            tokens = self.read(features, mask)
+            return AudioTokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+        return self.read_windows(features, mask)
+
+    def join(self, streams: Sequence[Frames]) -> tuple[Float[Tensor, "batch frames dim"], Bool[Tensor, "batch frames"]]:
+        """Normalise each stream, then lay them side by side; the shorter ends in zeros (models/salmonn.py:222-229)."""
+        count = max(stream.features.shape[1] for stream in streams)
+        if self.config.span == "thirty_seconds":
+            count = THIRTY_SECONDS
+        parts, masks = [], []
+        for norm, stream in zip(self.norms, streams, strict=True):
+            part = norm(stream.features.float()) * stream.mask[..., None]
+            parts.append(functional.pad(part, (0, 0, 0, count - part.shape[1])))
+            masks.append(functional.pad(stream.mask, (0, count - part.shape[1])))
+        mask = torch.stack(masks).any(0)
+        if self.config.span == "thirty_seconds":
+            mask = torch.ones_like(mask)
+        return torch.cat(parts, dim=-1), mask
+
+    def read_windows(
+        self, features: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"]
+    ) -> AudioTokens:
+        """Run the Q-Former over every window that holds audio, all windows of all clips as one batch."""
+        kernel, stride, queries = self.config.kernel, self.config.stride, self.config.num_queries
+        if self.config.span == "clip":
+            counts = self.count_windows(mask.sum(1))
+            missing = (int(counts.max()) - 1) * stride + kernel - mask.shape[1]
+            features = functional.pad(features, (0, 0, 0, max(missing, 0)))
+            mask = functional.pad(mask, (0, max(missing, 0)))
+        else:
+            counts = torch.full((len(mask),), (mask.shape[1] - kernel) // stride + 1, device=mask.device)
+        windows = features.unfold(1, kernel, stride)
+        present = torch.arange(windows.shape[1], device=mask.device) < counts[:, None]
+        tokens = self.read(windows[present].transpose(1, 2), mask.unfold(1, kernel, stride)[present])
+        embeds = tokens.new_zeros(*present.shape, queries, tokens.shape[-1])
+        embeds[present] = tokens
+        longest = int(counts.max())
+        return AudioTokens(embeds[:, :longest].flatten(1, 2), present[:, :longest].repeat_interleave(queries, dim=1))
+
+    def count_windows(self, frames: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Return how many windows cover clips of `frames` frames; the last may be part silence, none is all silence."""
+        kernel, stride = self.config.kernel, self.config.stride
+        covering = (frames - kernel).clamp(min=0).add(stride - 1).div(stride, rounding_mode="floor") + 1
+        return torch.minimum(covering, frames.add(stride - 1).div(stride, rounding_mode="floor")).clamp(min=1)
+
+    def read(
+        self, features: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch queries llm_dim"]:
+        """Let the queries read one batch of frames."""
+        hidden = self.qformer(
+            query_embeds=self.queries.expand(len(features), -1, -1),
+            encoder_hidden_states=features,
+            encoder_attention_mask=None if bool(mask.all()) else mask.long(),
+        ).last_hidden_state
+        tokens = cast(Tensor, self.projection(hidden))
+        if self.config.output_scale == "embedding":
+            tokens = functional.layer_norm(tokens, tokens.shape[-1:]) * self.embedding_scale
+        return tokens

@@ -1,0 +1,236 @@
+"""The language model: a frozen causal LM with LoRA that reads audio tokens between two pieces of text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from salmonn_lab.batch import AudioTokens, Batch
+
+IGNORE = -100
+"""The label of a position that is not predicted."""
+
+
+@dataclass
+class LLMConfig:
+    """The language model."""
+
+    checkpoint: str = "lmsys/vicuna-13b-v1.1"
+    """A folder, a hub name or `asset:NAME` of any causal LM that takes `inputs_embeds`."""
+    prompt_template: str = "USER: {}\nASSISTANT:"
+    """Wraps each prompt; `{}` is the prompt."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "fastest"] = "float16"
+    """Of the frozen weights; LoRA stays in float32. `auto` is the checkpoint's own; `fastest` is float32 or bfloat16,
+    whichever multiplies faster on this machine, measured when the run starts and written into its config."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+
+    def __post_init__(self) -> None:
+        if self.prompt_template.count("{}") != 1:
+            raise ValueError(f"model.llm.prompt_template must hold '{{}}' exactly once, got {self.prompt_template!r}")
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters on the LLM."""
+
+    rank: int = 8
+    alpha: float = 32.0
+    """The update is multiplied by alpha / rank in training."""
+    dropout: float = 0.1
+    targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
+    """Names of the linear layers that get an adapter."""
+    scale: float | None = None
+    """Replaces alpha / rank, as the paper's study of activation does at test time; null is alpha / rank."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"model.lora.rank must be at least 1, got {self.rank}; model.lora=null turns LoRA off")
+        if not self.targets:
+            raise ValueError("model.lora.targets is empty; model.lora=null turns LoRA off")
+
+
+@dataclass
+class DecodingConfig:
+    """How text is generated."""
+
+    max_new_tokens: int = 200
+    num_beams: int = 4
+    """1 is greedy."""
+    repetition_penalty: float = 1.0
+    length_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "num_beams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"decoding.{name} must be at least 1, got {getattr(self, name)}")
+
+
+def fastest_dtype() -> Literal["float32", "bfloat16"]:
+    """Return whichever of float32 and bfloat16 multiplies matrices faster here: few CPUs have bfloat16 in hardware."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(512, 1024, dtype=dtype, device=device), torch.ones(1024, 1024, dtype=dtype, device=device)
+        trials = []
+        for _ in range(5):
+            start = time.perf_counter()
+            (left @ right).sum().item()
+            trials.append(time.perf_counter() - start)
+        seconds[dtype] = min(trials)
+    return "bfloat16" if seconds[torch.bfloat16] < seconds[torch.float32] else "float32"
+
+
+class Rows(NamedTuple):
+    """What the LLM reads, padding only on one side."""
+
+    embeds: Float[Tensor, "batch length dim"]
+    mask: Bool[Tensor, "batch length"]
+    labels: Int[Tensor, "batch length"]
+    """The token that stands at each position where it is part of the answer, else `IGNORE`."""
+
+
+class LanguageModel(nn.Module):
+    """A causal LM whose own weights are frozen; LoRA is all of it that learns."""
+
+    def __init__(self, config: LLMConfig, lora: LoraConfig | None) -> None:
+        super().__init__()
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(config.checkpoint)
+        dtype = fastest_dtype() if config.dtype == "fastest" else config.dtype
+        model = AutoModelForCausalLM.from_pretrained(config.checkpoint, dtype=dtype, attn_implementation="sdpa")
+        for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+            if getattr(model.config, name, None) not in (None, 1.0):
+                raise ValueError(f"model.llm.checkpoint: {config.checkpoint} changes its logits by {name}, which is not supported")
+        model.requires_grad_(False)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.gradient_checkpointing = config.gradient_checkpointing
+        if lora is not None:
+            model = get_peft_model(
+                model,
+                PeftLoraConfig(
+                    task_type="CAUSAL_LM",
+                    r=lora.rank,
+                    lora_alpha=lora.alpha,
+                    lora_dropout=lora.dropout,
+                    target_modules=list(lora.targets),
+                ),
+            )
+        self.model = model
+        if lora is not None and lora.scale is not None:
+            self.set_lora_scale(lora.scale)
+        base = model.get_base_model() if lora is not None else model
+        object.__setattr__(self, "base", base)  # a second name for the same module, not a second child
+        if self.tokenizer.eos_token_id is None:
+            raise ValueError(f"model.llm.checkpoint: the tokenizer of {config.checkpoint} has no end-of-sequence token")
+        self.pad_id: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+
+    base: Any
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The LLM's table of token embeddings."""
+        return cast(nn.Embedding, self.base.get_input_embeddings())
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return self.embedding.embedding_dim
+
+    def train(self, mode: bool = True) -> LanguageModel:
+        """Put only LoRA into training mode, or the whole LM where gradient checkpointing needs it to work at all."""
+        super().train(mode and self.gradient_checkpointing)
+        for module in self.modules():
+            if isinstance(module, LoraLayer):
+                cast(nn.Module, module).train(mode)
+        return self
+
+    def set_lora_scale(self, scale: float) -> None:
+        """Multiply every low-rank update by `scale` in place of alpha / rank."""
+        for module in self.modules():
+            if isinstance(module, LoraLayer):
+                module.scaling.update(dict.fromkeys(module.scaling, scale))
+
+    def token_losses(self, audio: AudioTokens, batch: Batch) -> Float[Tensor, " targets"]:
+        """Return the negative log-likelihood, in nats, of every target token of the batch, row after row.
+
+        The output layer runs only at the positions that predict a target token.
+        """
+        rows = self.layout(audio, batch, target=True)
+        decoder = self.base.get_decoder()
+        hidden = decoder(inputs_embeds=rows.embeds, attention_mask=rows.mask.long(), use_cache=False).last_hidden_state
+        following = functional.pad(rows.labels[:, 1:], (0, 1), value=IGNORE)
+        predicting = following != IGNORE
+        logits = self.base.get_output_embeddings()(hidden[predicting])
+        return functional.cross_entropy(logits.float(), following[predicting], reduction="none")
+
+    @torch.no_grad()
+    def generate(self, audio: AudioTokens, batch: Batch, decoding: DecodingConfig) -> list[str]:
+        """Return one answer per clip, special tokens removed."""
+        rows = self.layout(audio, batch, target=False)
+        ids = self.model.generate(
+            inputs_embeds=rows.embeds,
+            attention_mask=rows.mask.long(),
+            max_new_tokens=decoding.max_new_tokens,
+            num_beams=decoding.num_beams,
+            repetition_penalty=decoding.repetition_penalty,
+            length_penalty=decoding.length_penalty,
+            do_sample=False,
+            pad_token_id=self.pad_id,
+            eos_token_id=self.tokenizer.eos_token_id,
+        )
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def layout(self, audio: AudioTokens, batch: Batch, *, target: bool) -> Rows:
+        """Lay out `before | audio | after | target` without holes: padding at the end, or at the left without target."""
+        table, dtype = self.embedding, self.embedding.weight.dtype
+        embeds: list[Tensor] = [table(batch.before_ids), audio.embeds.to(dtype), table(batch.after_ids)]
+        masks: list[Tensor] = [batch.before_mask, audio.mask, batch.after_mask]
+        labels: list[Tensor] = [torch.full_like(mask, IGNORE, dtype=torch.long) for mask in masks]
+        if target:
+            embeds.append(table(batch.target_ids))
+            masks.append(batch.target_mask)
+            labels.append(batch.target_ids.masked_fill(~batch.target_mask, IGNORE))
+        mask = torch.cat(masks, dim=1)
+        order = torch.argsort((~mask if target else mask).byte(), dim=1, stable=True)
+        longest = int(mask.sum(1).max())
+        order = order[:, :longest] if target else order[:, -longest:]
+        joined = torch.cat(embeds, dim=1)
+        return Rows(
+            joined.gather(1, order[..., None].expand(-1, -1, joined.shape[-1])),
+            mask.gather(1, order),
+            torch.cat(labels, dim=1).gather(1, order),
+        )
+
+    def ctc_losses(self, audio: AudioTokens, targets: Sequence[Sequence[int]]) -> Float[Tensor, " batch"]:
+        """Return the CTC loss of each clip's audio tokens against the LLM's embedding table, the LLM itself not run.
+
+        A token's logit for a word piece is their cosine, sharpened; the end-of-sequence symbol is the blank. Ours, not
+        the paper's. Clips with fewer audio tokens than CTC needs give zero.
+        """
+        table = functional.normalize(self.embedding.weight.float(), dim=-1)
+        logits = CTC_SHARPNESS * functional.normalize(audio.embeds.float(), dim=-1) @ table.T
+        return functional.ctc_loss(
+            functional.log_softmax(logits, dim=-1).transpose(0, 1),
+            torch.tensor([token for target in targets for token in target], device=logits.device),
+            audio.mask.sum(1),
+            torch.tensor([len(target) for target in targets], device=logits.device),
+            blank=cast(int, self.tokenizer.eos_token_id),
+            reduction="none",
+            zero_infinity=True,
+        )
+
+
+CTC_SHARPNESS = 20.0
+"""Turns cosines in [-1, 1] into logits that can single out one of 50,000 word pieces."""

@@ -1,0 +1,191 @@
+"""A run is a folder that explains itself: resolved config, provenance, checkpoints, predictions, scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import psutil
+import torch
+
+from salmonn_lab import assets
+from salmonn_lab.config import RunConfig, differences, load_config, to_yaml
+from salmonn_lab.model.llm import fastest_dtype
+from salmonn_lab.salmonn import Salmonn
+
+LIBRARIES = ("torch", "lightning", "transformers", "peft", "torchaudio", "torchmetrics", "jiwer", "omegaconf")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The places in a run's folder."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.folder / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The latest state of training."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def provenance_file(self) -> Path:
+        """What the run was made from: code, libraries, hardware, data, weights, time."""
+        return self.folder / "provenance.json"
+
+    def config(self) -> RunConfig:
+        """Read the stored configuration."""
+        return load_config([self.config_file])
+
+    def provenance(self) -> dict[str, Any]:
+        """Read what is recorded so far."""
+        return cast(dict[str, Any], json.loads(self.provenance_file.read_text()))
+
+    def record(self, **facts: Any) -> None:
+        """Add facts to the provenance."""
+        known = self.provenance() if self.provenance_file.is_file() else {}
+        write_atomically(self.provenance_file, json.dumps(known | facts, indent=2) + "\n")
+
+
+def start(config: RunConfig, *, resume: bool) -> Run:
+    """Make the folder of a new run, or open that of the run to resume.
+
+    Raises:
+        FileExistsError: if the folder holds a run and `resume` is False.
+        ValueError: if the run to resume was made with another configuration; the keys are named.
+    """
+    run = Run(Path(config.out_dir))
+    if run.config_file.is_file():
+        if not resume:
+            raise FileExistsError(f"{run.folder} holds a run: continue it with --resume, or choose another out_dir=...")
+        changed = differences(run.config(), config)
+        if changed:
+            raise ValueError(f"{run.folder} was made with another configuration; it differs in {', '.join(changed)}")
+        return run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(run.config_file, to_yaml(config))
+    run.record(started=datetime.now(UTC).isoformat(timespec="seconds"), **environment())
+    return run
+
+
+def find(folder: str | Path) -> Run:
+    """Open a finished or interrupted run.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run.
+    """
+    run = Run(Path(folder))
+    if not run.config_file.is_file():
+        raise FileNotFoundError(f"{folder} is not a run: it has no config.yaml")
+    return run
+
+
+def load_model(run: Run, checkpoint: Path | None = None) -> Salmonn:
+    """Build a run's model and load its trained weights, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+        ValueError: if the file is no checkpoint of this kit, or does not fit the run's configuration.
+    """
+    path = checkpoint or run.checkpoint
+    state = read_checkpoint(path)
+    model = Salmonn(localize(run.config().model))
+    model.load_checkpoint(state, str(path))
+    return model.eval()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's tensors and plain values; a file that holds anything else is refused, not run."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint {path}; the run may not have reached its first checkpoint_every")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a torn or foreign file
+        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is not a checkpoint of salmonn_lab")
+    return state
+
+
+def settle(config: RunConfig) -> RunConfig:
+    """Decide what the configuration leaves to the machine: `model.llm.dtype: fastest`."""
+    if config.model.llm.dtype != "fastest":
+        return config
+    llm = dataclasses.replace(config.model.llm, dtype=fastest_dtype())
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, llm=llm))
+
+
+def localize(value: Value) -> Value:
+    """Return the configuration with every `asset:NAME` replaced by its folder, fetched if need be."""
+    result: Any = value
+    if isinstance(value, str):
+        result = assets.resolve(value)
+    elif isinstance(value, list):
+        result = [localize(item) for item in value]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [entry.name for entry in dataclasses.fields(value)]
+        result = dataclasses.replace(value, **{name: localize(getattr(value, name)) for name in names})
+    return cast(Value, result)
+
+
+def environment() -> dict[str, Any]:
+    """Return code version, library versions and hardware."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "salmonn_lab": version("salmonn-lab"),
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "hardware": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpus": gpus,
+        },
+    }
+
+
+def git_revision() -> str | None:
+    """Return the commit of the code, marked where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def processor() -> str:
+    """Return the name of the CPU."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a kill, sees the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,278 @@
+"""SALMONN as one LightningModule: frozen encoders, the bridge, and an LLM with LoRA."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from salmonn_lab.batch import AudioTokens, Batch, Frames, Prediction
+from salmonn_lab.model.bridge import Bridge, BridgeConfig
+from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
+from salmonn_lab.model.llm import DecodingConfig, LanguageModel, LLMConfig, LoraConfig
+from salmonn_lab.model.whisper import WhisperConfig
+
+
+@dataclass
+class ModelConfig:
+    """The model and its ablation axes. The defaults are the published SALMONN-13B."""
+
+    whisper: WhisperConfig | None = field(default_factory=WhisperConfig)
+    """The speech encoder; null turns it off."""
+    audio_encoder: AudioEncoderConfig | None = field(default_factory=AudioEncoderConfig)
+    """The encoder of sounds and music; null turns it off."""
+    bridge: BridgeConfig = field(default_factory=BridgeConfig)
+    llm: LLMConfig = field(default_factory=LLMConfig)
+    lora: LoraConfig | None = field(default_factory=LoraConfig)
+    """Null leaves the LLM as it is."""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay. The defaults are the published recipe."""
+
+    lr: float = 3e-5
+    """Peak rate of the bridge."""
+    lora_lr: float | None = None
+    """Peak rate of LoRA; null is `lr`."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 0.05
+    """On matrices and query tokens; biases and layer norms have none."""
+    warmup_steps: int = 3000
+    warmup_start_lr: float = 1e-6
+    """Rate of the bridge at step 0."""
+    min_lr: float = 1e-5
+    """Rate of the bridge at the last step."""
+    ctc_steps: int = 0
+    """First steps that train the bridge alone, by CTC against the LLM's embeddings, LLM not run. Ours, not the paper's."""
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optim.betas must be two numbers in [0, 1), got {self.betas}")
+        if not self.lr > 0:
+            raise ValueError(f"optim.lr must be above 0, got {self.lr}")
+        for name in ("lora_lr", "warmup_start_lr", "min_lr", "weight_decay", "warmup_steps", "ctc_steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}")
+
+
+def learning_rate_factor(step: int, config: OptimConfig, total_steps: int) -> float:
+    """Return the rate at an optimizer step as a fraction of the peak.
+
+    Linear from `warmup_start_lr`, then a cosine that reaches `min_lr` at `total_steps`. The cosine runs over all
+    steps, as in the original (optims.py); the warm-up counts optimizer steps from the start of training, which the
+    original restarts in every epoch.
+    """
+    if step < config.warmup_steps:
+        start = config.warmup_start_lr / config.lr
+        return start + (1.0 - start) * step / config.warmup_steps
+    end = min(config.min_lr / config.lr, 1.0)
+    done = min(step / max(total_steps, 1), 1.0)
+    return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class Salmonn(lightning.LightningModule):
+    """Whisper + audio encoder -> Q-Former -> LLM with LoRA (paper section 3)."""
+
+    def __init__(
+        self, config: ModelConfig, optim: OptimConfig | None = None, *, total_steps: int = 0, seed: int = 0
+    ) -> None:
+        """Load the frozen parts and make the trainable ones.
+
+        Args:
+            config: what the model is made of; checkpoints are folders, files or hub names.
+            optim: needed to train.
+            total_steps: optimizer steps of the whole training, over which the rate decays.
+            seed: of the new weights, and of dropout in every step.
+        """
+        super().__init__()
+        self.config, self.optim, self.total_steps, self.seed = config, optim, total_steps, seed
+        self.encoders = Encoders(
+            config.whisper, config.audio_encoder, thirty_seconds=config.bridge.span == "thirty_seconds"
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.llm = LanguageModel(config.llm, config.lora)
+            spread = float(self.llm.embedding.weight.float().std())
+            self.bridge = Bridge(config.bridge, self.encoders.dims, self.llm.dim, spread)
+        self.decoding = DecodingConfig()
+        self.benchmark = ""
+        self.strict_loading = False  # on_load_checkpoint checks coverage itself: frozen weights are not stored
+        self._targets = 0
+        self._validation = [0.0, 0]
+
+    def encode(self, batch: Batch) -> tuple[Frames, ...]:
+        """Run the frozen encoders."""
+        return self.encoders(batch.waveforms, batch.lengths)  # type: ignore[no-any-return]
+
+    def audio_tokens(self, batch: Batch) -> AudioTokens:
+        """Return what the LLM reads in place of each clip."""
+        return self.bridge(self.encode(batch))  # type: ignore[no-any-return]
+
+    def token_losses(self, batch: Batch) -> Tensor:
+        """Return the loss of every target token, in nats, shape (target tokens,)."""
+        return self.llm.token_losses(self.audio_tokens(batch), batch)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the mean loss over the batch's target tokens."""
+        return self.token_losses(batch).mean()
+
+    @torch.no_grad()
+    def generate(self, batch: Batch, decoding: DecodingConfig | None = None) -> list[str]:
+        """Answer each prompt about its clip."""
+        return self.llm.generate(self.audio_tokens(batch), batch, decoding or self.decoding)
+
+    # Training
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout by (seed, epoch, batch, rank): a resumed run draws what the straight run would have drawn."""
+        state = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank]).generate_state(1)
+        torch.manual_seed(int(state[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the *sum* of the token losses; `on_before_optimizer_step` divides by the tokens of all ranks and steps."""
+        targets = int(batch.target_mask.sum())
+        if self.optim is not None and self.global_step < self.optim.ctc_steps:
+            ids = [row[mask].tolist()[:-1] for row, mask in zip(batch.target_ids, batch.target_mask, strict=True)]
+            loss = self.llm.ctc_losses(self.audio_tokens(batch), ids).sum()
+            name = "ctc_loss"
+        else:
+            loss = self.token_losses(batch).sum()
+            name = "train_loss"
+        mean = loss.detach() / targets
+        if not torch.isfinite(mean):
+            raise FloatingPointError(
+                f"the loss is {float(mean)} at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}); "
+                f"clips of the batch: {', '.join(batch.ids)}"
+            )
+        self._targets += targets
+        self.log(name, mean, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Turn the gradient of the summed loss into that of the mean over all target tokens of the step.
+
+        Lightning has divided by the number of accumulated batches, DDP by the number of ranks; both are undone here,
+        so that a token weighs the same in whatever batch and on whatever rank it came.
+        """
+        targets = self.trainer.strategy.reduce(
+            torch.tensor(float(self._targets), device=self.device), reduce_op="sum"
+        )
+        factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / float(targets)
+        self._targets = 0
+        gradients = [p.grad for p in self.parameters() if p.requires_grad and p.grad is not None]
+        torch._foreach_mul_(gradients, factor)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW over the trainable weights, and its schedule per optimizer step."""
+        if self.optim is None:
+            raise ValueError("this Salmonn was built without an OptimConfig and cannot be trained")
+        config, groups = self.optim, []
+        for part, rate in ((self.bridge, config.lr), (self.llm, config.lora_lr or config.lr)):
+            weights = [p for p in part.parameters() if p.requires_grad]
+            groups.append({"params": [p for p in weights if p.ndim >= 2], "lr": rate})
+            groups.append({"params": [p for p in weights if p.ndim < 2], "lr": rate, "weight_decay": 0.0})
+        groups = [group for group in groups if group["params"]]
+        first, second = config.betas
+        optimizer = AdamW(groups, betas=(first, second), weight_decay=config.weight_decay)
+        schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, config, self.total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Validation and prediction
+
+    def on_validation_epoch_start(self) -> None:
+        """Start new sums."""
+        self._validation = [0.0, 0]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add up the teacher-forced loss."""
+        losses = self.token_losses(batch)
+        self._validation[0] += float(losses.double().sum())
+        self._validation[1] += losses.numel()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val_loss`, the mean over all target tokens of all ranks."""
+        sums = torch.tensor(self._validation, dtype=torch.float64, device=self.device)
+        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        self.log("val_loss", (total / count).float(), prog_bar=True)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
+        """Answer each prompt of the batch."""
+        rows = zip(batch.ids, batch.prompts, self.generate(batch), batch.references, batch.meta, strict=True)
+        return [Prediction(id, self.benchmark, prompt, text, refs, meta) for id, prompt, text, refs, meta in rows]
+
+    # Checkpoints
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Return the weights that learn, by name."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def load_trainable_state(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Load exactly the weights that learn.
+
+        Raises:
+            ValueError: where a name is missing or unknown, or a shape differs; all of them are named.
+        """
+        own = self.trainable_state()
+        problems = [f"missing {name}" for name in own if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in own]
+        problems += [
+            f"{name} is {tuple(state[name].shape)}, the config makes it {tuple(weight.shape)}"
+            for name, weight in own.items()
+            if name in state and state[name].shape != weight.shape
+        ]
+        if problems:
+            shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+            raise ValueError(f"{source} does not fit the model that the config describes: {shown}")
+        with torch.no_grad():
+            for name, weight in own.items():
+                weight.copy_(state[name])
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return a hash of each frozen part: names, shapes and a thousand values of every tensor."""
+        parts: dict[str, nn.Module] = {"llm": self.llm}
+        parts |= {type(stream).__name__: stream for stream in self.encoders.streams}
+        return {name: fingerprint(part) for name, part in parts.items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep only trainable weights, and say which frozen ones they belong to."""
+        checkpoint["state_dict"] = self.trainable_state()
+        checkpoint["frozen"] = self.fingerprints()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check coverage and the frozen parts before Lightning loads the weights."""
+        self.load_checkpoint(checkpoint, "the checkpoint")
+
+    def load_checkpoint(self, checkpoint: Mapping[str, Any], source: str) -> None:
+        """Load a checkpoint's trainable weights.
+
+        Raises:
+            ValueError: where it is no checkpoint of this kit, does not fit, or belongs to other frozen weights.
+        """
+        if not isinstance(checkpoint.get("state_dict"), Mapping) or "frozen" not in checkpoint:
+            raise ValueError(f"{source} is not a checkpoint of salmonn_lab")
+        self.load_trainable_state(checkpoint["state_dict"], source)
+        mine, theirs = self.fingerprints(), checkpoint["frozen"]
+        different = sorted(name for name in mine if theirs.get(name) != mine[name])
+        if different:
+            raise ValueError(f"{source} was trained beside other frozen weights: {', '.join(different)}")
+
+
+def fingerprint(part: nn.Module) -> str:
+    """Return a short hash of a part's frozen weights."""
+    digest = hashlib.sha256()
+    for name, weight in part.named_parameters():
+        if not weight.requires_grad:
+            values = weight.detach().flatten()
+            sample = values[:: max(1, values.numel() // 1000)].float().cpu().numpy()
+            digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()[:16]

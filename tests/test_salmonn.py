@@ -1,0 +1,182 @@
+"""The whole model: every ablation trains, generates, saves and reloads; nothing depends on batch-mates."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from conftest import make_batch, make_samples
+from torch.utils.data import DataLoader
+
+from salmonn_lab.batch import Batch
+from salmonn_lab.model.llm import DecodingConfig
+from salmonn_lab.salmonn import ModelConfig, OptimConfig, Salmonn, learning_rate_factor
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "window": {},
+    "sequence": {"bridge.level": "sequence"},
+    "no audio encoder": {"audio_encoder": None},
+    "no whisper": {"whisper": None},
+    "four queries": {"bridge.num_queries": 4},
+    "no lora": {"lora": None},
+    "thirty seconds": {"bridge.span": "thirty_seconds"},
+    "half second windows": {"bridge.window_seconds": 0.5, "bridge.stride_seconds": 0.25},
+    "embedding scale": {"bridge.output_scale": "embedding"},
+    "one layer": {"bridge.num_layers": 1, "bridge.feedforward_dim": 48},
+    "bfloat16 LLM": {"llm.dtype": "bfloat16"},
+    "gradient checkpointing": {"llm.gradient_checkpointing": True},
+}
+GREEDY = DecodingConfig(max_new_tokens=5, num_beams=1)
+
+
+def vary(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:
+    """Return a copy of the configuration with dotted keys replaced."""
+    config = copy.deepcopy(config)
+    for key, value in changes.items():
+        *parents, name = key.split(".")
+        owner: Any = config
+        for parent in parents:
+            owner = getattr(owner, parent)
+        setattr(owner, name, value)
+    return config
+
+
+def train(model: Salmonn, batches: list[Batch], **options: Any) -> lightning.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(accelerator="cpu", **quiet, **options)
+    trainer.fit(model, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_each_ablation_trains_generates_saves_and_reloads_equal(
+    name: str, tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    config = vary(tiny_config, ABLATIONS[name])
+    model = Salmonn(config, OptimConfig(lr=1e-2, warmup_steps=0), total_steps=2)
+    frozen = {key: value.clone() for key, value in model.named_parameters() if not value.requires_grad}
+    before = {key: value.clone() for key, value in model.trainable_state().items()}
+    batch = make_batch(model)
+    trainer = train(model, [batch, batch], max_steps=2)
+    changed = [key for key, value in model.trainable_state().items() if not torch.equal(value, before[key])]
+    assert len(changed) > len(before) // 2
+    assert all(torch.equal(value, dict(model.named_parameters())[key]) for key, value in frozen.items())
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    state = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    assert set(state["state_dict"]) == set(before)
+    again = Salmonn(config)
+    again.load_checkpoint(state, "model.ckpt")
+    model.eval(), again.eval()
+    assert torch.equal(model(batch), again(batch))
+    assert model.generate(batch, GREEDY) == again.generate(batch, GREEDY)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_losses_do_not_depend_on_batch_mates(name: str, tiny_config: ModelConfig) -> None:
+    model = Salmonn(vary(tiny_config, ABLATIONS[name])).eval()
+    tolerance = 0.05 if model.config.llm.dtype == "bfloat16" else 1e-5
+    with torch.no_grad():
+        alone = torch.cat([model.token_losses(make_batch(model, [index])) for index in range(5)])
+        torch.testing.assert_close(model.token_losses(make_batch(model)), alone, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_batch_overfits_and_the_words_come_back(tiny_config: ModelConfig) -> None:
+    config = vary(tiny_config, {"bridge.dropout": 0.0, "lora.dropout": 0.0, "lora.rank": 8, "bridge.num_queries": 2})
+    model = Salmonn(config, OptimConfig(lr=1e-2, warmup_steps=10, weight_decay=0.0), total_steps=400)
+    batch = make_batch(model)
+    train(model, [batch] * 400, max_steps=400, gradient_clip_val=1.0)
+    model.eval()
+    assert model.generate(batch, DecodingConfig(12, 1)) == [references[0] for references in batch.references]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_accumulated_uneven_batches_give_the_gradient_of_the_mean_over_tokens(tiny_config: ModelConfig) -> None:
+    config = vary(tiny_config, {"bridge.dropout": 0.0, "lora.dropout": 0.0})
+    optim = OptimConfig(lr=1e-2, warmup_steps=0, weight_decay=0.0)
+    gradients = []
+    for orders, accumulate in (([[0, 1, 2, 3, 4]], 1), ([[0], [1, 2, 3, 4]], 2)):
+        model = Salmonn(config, optim, total_steps=1)
+        kept: dict[str, torch.Tensor] = {}
+        model.configure_gradient_clipping = lambda *_, model=model, kept=kept, **__: kept.update(  # type: ignore[method-assign]
+            {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
+        )
+        train(model, [make_batch(model, order) for order in orders], max_steps=1, accumulate_grad_batches=accumulate)
+        gradients.append(kept)
+    reference = Salmonn(config, optim).train()
+    reference(make_batch(reference)).backward()
+    for name, weight in reference.named_parameters():
+        if weight.requires_grad:
+            for kept in gradients:
+                torch.testing.assert_close(kept[name], weight.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_loss_that_is_not_finite_stops_with_the_clips_named(tiny_config: ModelConfig) -> None:
+    model = Salmonn(tiny_config, OptimConfig(), total_steps=2)
+    batch = make_batch(model)
+    batch.waveforms[3, :100] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 0 .*clip-0, clip-1, clip-2, clip-3, clip-4"):
+        train(model, [batch], max_steps=1)
+
+
+def test_frozen_encoders_stay_in_evaluation_mode(tiny_config: ModelConfig) -> None:
+    model = Salmonn(tiny_config).train()
+    assert model.bridge.training
+    assert not any(module.training for module in model.encoders.modules())
+    assert not any(weight.requires_grad for weight in model.encoders.parameters())
+
+
+def test_a_checkpoint_of_another_shape_is_refused_by_name(tiny_config: ModelConfig) -> None:
+    state = Salmonn(tiny_config).trainable_state()
+    other = Salmonn(vary(tiny_config, {"bridge.num_queries": 2}))
+    with pytest.raises(ValueError, match=r"other\.ckpt does not fit .* bridge\.queries is \(1, 1, 32\), the config makes it"):
+        other.load_trainable_state(state, "other.ckpt")
+
+
+def test_a_checkpoint_beside_other_frozen_weights_is_refused(tiny_config: ModelConfig) -> None:
+    model, checkpoint = Salmonn(tiny_config), {}
+    model.on_save_checkpoint(checkpoint)
+    checkpoint["frozen"] = {**checkpoint["frozen"], "llm": "0" * 16}
+    with pytest.raises(ValueError, match="beside other frozen weights: llm"):
+        model.load_checkpoint(checkpoint, "a.ckpt")
+
+
+def test_the_learning_rate_warms_up_once_and_ends_at_its_minimum() -> None:
+    config = OptimConfig()
+    rates = [3e-5 * learning_rate_factor(step, config, 90_000) for step in range(90_001)]
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates[2999] == pytest.approx(2.999e-5, rel=1e-3)
+    assert rates[3000] == pytest.approx(2.9945e-5, rel=1e-4)
+    assert rates[-1] == pytest.approx(1e-5)
+    assert all(later <= earlier for earlier, later in zip(rates[3000:], rates[3001:], strict=False))
+
+
+def test_every_trainable_weight_is_optimized_once_and_only_matrices_decay(tiny_config: ModelConfig) -> None:
+    model = Salmonn(tiny_config, OptimConfig(lora_lr=1e-4), total_steps=1)
+    groups = model.configure_optimizers()["optimizer"].param_groups
+    weights = [weight for group in groups for weight in group["params"]]
+    assert {id(weight) for weight in weights} == {id(weight) for weight in model.parameters() if weight.requires_grad}
+    assert len(weights) == len({id(weight) for weight in weights})
+    assert all((group["weight_decay"] == 0) == all(weight.ndim < 2 for weight in group["params"]) for group in groups)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ctc_steps_train_the_bridge_and_leave_lora_alone(tiny_config: ModelConfig) -> None:
+    config = vary(tiny_config, {"bridge.num_queries": 8})
+    model = Salmonn(config, OptimConfig(lr=1e-2, warmup_steps=0, ctc_steps=2), total_steps=2)
+    before = {key: value.clone() for key, value in model.trainable_state().items()}
+    train(model, [make_batch(model)] * 2, max_steps=2)
+    changed = {key for key, value in model.trainable_state().items() if not torch.equal(value, before[key])}
+    assert any(key.startswith("bridge.") for key in changed)
+    assert not any("lora_B" in key for key in changed)
+
+
+def test_samples_of_the_tests_differ(tiny_config: ModelConfig) -> None:
+    samples = make_samples(Salmonn(tiny_config))
+    assert len({len(sample.waveform) for sample in samples}) == len({len(sample.before_ids) for sample in samples}) + 3
+    assert dataclasses.is_dataclass(samples[0])
