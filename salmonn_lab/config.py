@@ -29,14 +29,8 @@ class EvaluationConfig:
 
     benchmarks: list[str] = field(default_factory=list)
     """Names from `salmonn_lab.benchmarks`, or manifests."""
-    batch_size: int = 16
-    """Clips generated at once."""
     before: bool = True
     """Also measure the untrained model, for comparison."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"evaluation.batch_size must be at least 1, got {self.batch_size}")
 
 
 @dataclass

@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import psutil
 import torch
@@ -72,12 +73,13 @@ def start(config: RunConfig, *, resume: bool) -> Run:
     if run.config_file.is_file():
         if not resume:
             raise FileExistsError(f"{run.folder} holds a run: continue it with --resume, or choose another out_dir=...")
-        changed = differences(run.config(), config)
+        stored = run.config()
+        changed = differences(stored, with_dtype(config, stored.model.llm.dtype))
         if changed:
             raise ValueError(f"{run.folder} was made with another configuration; it differs in {', '.join(changed)}")
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(run.config_file, to_yaml(config))
+    write_atomically(run.config_file, to_yaml(with_dtype(config, fastest_dtype())))
     run.record(started=datetime.now(UTC).isoformat(timespec="seconds"), **environment())
     return run
 
@@ -121,11 +123,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def settle(config: RunConfig) -> RunConfig:
-    """Decide what the configuration leaves to the machine: `model.llm.dtype: fastest`."""
+def with_dtype(config: RunConfig, dtype: Literal["auto", "float32", "bfloat16", "float16", "fastest"]) -> RunConfig:
+    """Decide what `model.llm.dtype: fastest` leaves to the machine; other configurations are returned as they are."""
     if config.model.llm.dtype != "fastest":
         return config
-    llm = dataclasses.replace(config.model.llm, dtype=fastest_dtype())
+    llm = dataclasses.replace(config.model.llm, dtype=dtype)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, llm=llm))
 
 
@@ -157,6 +159,12 @@ def environment() -> dict[str, Any]:
             "gpus": gpus,
         },
     }
+
+
+def peak_memory_gib() -> float:
+    """Return the most memory that this process has held so far."""
+    unit = 1 if platform.system() == "Darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
 
 
 def git_revision() -> str | None:

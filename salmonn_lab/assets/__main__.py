@@ -1,22 +1,15 @@
-"""The command that lists the pinned parts, or fetches those it is given."""
+"""The command that lists the pinned parts, or fetches those it is given: `python -m salmonn_lab.assets [NAME ...]`."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 
 from rich.console import Console
 
 from salmonn_lab.assets.cache import cache_root, fetch, find, size_on_disk
 from salmonn_lab.assets.table import ASSETS, Asset
-from salmonn_lab.assets.wheels import MEGABYTE
-from salmonn_lab.console import console, table
-
-
-def megabytes(size: int) -> str:
-    """Return a size for reading: `71 MB`."""
-    return f"{max(round(size / MEGABYTE), 1)} MB"
+from salmonn_lab.assets.wheels import megabytes
+from salmonn_lab.console import run_command, table
 
 
 def describe(asset: Asset) -> tuple[str, ...]:
@@ -26,29 +19,34 @@ def describe(asset: Asset) -> tuple[str, ...]:
     return asset.name, asset.what, asset.licence, megabytes(asset.download), state
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+def show() -> None:
+    """Print the list to standard output."""
+    columns = ("name", "what", "licence", "download", "state")
+    listing = table(f"Pinned parts, kept in {cache_root()}", columns, map(describe, ASSETS.values()))
+    for column in listing.columns:
+        # A name is there to be copied: only the descriptions may wrap on a narrow terminal.
+        column.no_wrap = column.header not in ("what", "licence")
+    listing.columns[1].justify = "left"
+    Console().print(listing)
+
+
+def main() -> None:
+    """List the pinned parts, or fetch and convert those named."""
     parser = argparse.ArgumentParser(
         prog="python -m salmonn_lab.assets",
-        description="List the pinned parts, or fetch and convert those named.",
+        description=main.__doc__,
         epilog=f"They are kept in {cache_root()}; the environment variable SALMONN_LAB_CACHE names another folder. "
         "A configuration refers to one as asset:NAME or asset:NAME/sub/path.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(ASSETS)}")
-    names = parser.parse_args(arguments).names
-    try:
-        if not names:
-            columns = ("name", "what", "licence", "download", "state")
-            Console().print(table(f"Pinned parts, kept in {cache_root()}", columns, map(describe, ASSETS.values())))
-        for name in names:
-            find(name)
-        for name in names:
-            print(fetch(name))
-    except (ValueError, OSError) as error:
-        console.print(f"error: {error}", markup=False, soft_wrap=True)
-        return 2
-    return 0
+    names = parser.parse_args().names
+    for name in names:
+        find(name)
+    for name in names:
+        print(fetch(name))
+    if not names:
+        show()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

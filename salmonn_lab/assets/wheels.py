@@ -19,6 +19,11 @@ MEGABYTE = 1_000_000
 POLL_SECONDS = 0.1
 
 
+def megabytes(size: int) -> str:
+    """Return a number of bytes for reading: `71 MB`."""
+    return f"{max(round(size / MEGABYTE), 1)} MB"
+
+
 class DownloadError(Exception):
     """pip failed; the message is the reason it gave."""
 
@@ -91,7 +96,7 @@ def verify(wheel: Wheel, folder: Path) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != wheel.sha256:
-        raise WheelError(f"{wheel.file} has sha256 {found}, expected {wheel.sha256}: it is not the file that was pinned")
+        raise WheelError(f"{wheel.file} has sha256 {found}, expected {wheel.sha256}: not the pinned file")
 
 
 def extract(wheel: Wheel, folder: Path, target: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+
+from salmonn_lab.assets.table import Report
 
 Weights = dict[str, NDArray[Any]]
 
@@ -25,28 +27,29 @@ class Cursor:
     """Reads little-endian values and counted strings off a buffer, one after another."""
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.offset = data, 0
+        self.rest = memoryview(data)
+
+    def take(self, size: int) -> memoryview:
+        """Return the next bytes."""
+        if size > len(self.rest):
+            raise ValueError("not a whole CTranslate2 file: it ends early")
+        taken, self.rest = self.rest[:size], self.rest[size:]
+        return taken
 
     def number(self, kind: str) -> int:
         """Return the next integer; `kind` is a `struct` letter."""
-        (value,) = struct.unpack_from(f"<{kind}", self.data, self.offset)
-        self.offset += struct.calcsize(f"<{kind}")
+        (value,) = struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))
         return int(value)
 
     def string(self) -> str:
         """Return the next string: a 16-bit length that counts the closing zero byte, then the bytes."""
-        length = self.number("H")
-        self.offset += length
-        return self.data[self.offset - length : self.offset].rstrip(b"\0").decode()
+        return bytes(self.take(self.number("H"))).rstrip(b"\0").decode()
 
     def array(self) -> NDArray[Any]:
         """Return the next array, as a view of the buffer."""
         shape = [self.number("I") for _ in range(self.number("B"))]
-        dtype = np.dtype(DTYPES[self.number("B")])
-        size = self.number("I")
-        array = np.frombuffer(self.data, dtype, size // dtype.itemsize, self.offset).reshape(shape)
-        self.offset += size
-        return array
+        dtype = DTYPES[self.number("B")]
+        return np.frombuffer(self.take(self.number("I")), dtype).reshape(shape)
 
 
 def read_ctranslate2(data: bytes, specification: str) -> Weights:
@@ -69,10 +72,10 @@ def read_ctranslate2(data: bytes, specification: str) -> Weights:
             for _ in range(cursor.number("I")):
                 alias = cursor.string()
                 weights[alias] = weights[cursor.string()]
-    except (struct.error, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"not a whole CTranslate2 file: {error}") from error
-    if cursor.offset != len(data):
-        raise ValueError(f"not a whole CTranslate2 file: {len(data) - cursor.offset} bytes after its end")
+    except (KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a CTranslate2 file: {error}") from error
+    if cursor.rest:
+        raise ValueError(f"not a CTranslate2 file: {len(cursor.rest)} bytes after its end")
     return weights
 
 
@@ -132,16 +135,15 @@ def to_transformers(weights: Weights) -> Weights:
 
 def model_config(weights: Weights, start: int) -> dict[str, Any]:
     """Return the sizes of the model, as `WhisperConfig` names them; `start` is the token that opens a transcript."""
+    sides = ("encoder", "decoder")
     vocabulary, width = weights["decoder/embeddings/weight"].shape
     return {
         "vocab_size": vocabulary,
         "num_mel_bins": weights["encoder/conv1/weight"].shape[1],
         "d_model": width,
-        **{f"{side}_layers": count_layers(weights, side) for side in ("encoder", "decoder")},
-        **{f"{side}_attention_heads": int(weights[f"{side}/num_heads"]) for side in ("encoder", "decoder")},
-        **{
-            f"{side}_ffn_dim": weights[f"{side}/layer_0/ffn/linear_0/weight"].shape[0] for side in ("encoder", "decoder")
-        },
+        **{f"{side}_layers": count_layers(weights, side) for side in sides},
+        **{f"{side}_attention_heads": int(weights[f"{side}/num_heads"]) for side in sides},
+        **{f"{side}_ffn_dim": weights[f"{side}/layer_0/ffn/linear_0/weight"].shape[0] for side in sides},
         "max_source_positions": weights["encoder/position_encodings/encodings"].shape[0],
         "max_target_positions": weights["decoder/position_encodings/encodings"].shape[0],
         "decoder_start_token_id": start,
@@ -176,22 +178,20 @@ def generation_config(source: dict[str, Any], tokens: dict[str, int], *, multili
     return settings
 
 
-def convert(
-    folder: Path, model: Iterable[Path], rest: Path, progress: Callable[[str, int, int], None]
-) -> None:
+def convert(folder: Path, model: Iterable[Path], rest: Path, report: Report) -> None:
     """Write a Whisper folder: the whole model, its feature extractor and its tokenizer.
 
     Args:
         folder: where to write.
         model: the parts of `model.bin`, in order.
         rest: the folder that holds CTranslate2's `config.json` and `tokenizer.json`.
-        progress: told what is being done, and how much of it.
+        report: told what is being done, and how much of it.
     """
     from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor
 
-    progress("reading", 0, 2)
+    report("reading", 0, 2)
     weights = read_ctranslate2(b"".join(path.read_bytes() for path in model), "WhisperSpec")
-    progress("writing", 1, 2)
+    report("writing", 1, 2)
     save_file(to_transformers(weights), folder / "model.safetensors", metadata={"format": "pt"})
 
     source = json.loads((rest / "config.json").read_text())
@@ -211,4 +211,4 @@ def convert(
         **{f"{role}_token": end for role in ("bos", "eos", "pad", "unk")},
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1) + "\n")
-    progress("writing", 2, 2)
+    report("writing", 2, 2)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
+
+from salmonn_lab.assets.table import Report
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -15,7 +16,7 @@ def read_class_names(path: Path) -> list[str]:
         return [row["display_name"] for row in csv.DictReader(file)]
 
 
-def convert(folder: Path, graph: Path, class_map: Path, progress: Callable[[str, int, int], None]) -> None:
+def convert(folder: Path, graph: Path, class_map: Path, report: Report) -> None:
     """Write a YAMNet folder.
 
     The graph quantises at run time what it stores in float32: those stored weights are taken, batch norms folded in.
@@ -24,7 +25,7 @@ def convert(folder: Path, graph: Path, class_map: Path, progress: Callable[[str,
         folder: where to write.
         graph: a zip with one `.onnx` file and its external data.
         class_map: the CSV of class names.
-        progress: told what is being done, and how much of it.
+        report: told what is being done, and how much of it.
 
     Raises:
         ValueError: the graph is not YAMNet's.
@@ -34,7 +35,7 @@ def convert(folder: Path, graph: Path, class_map: Path, progress: Callable[[str,
 
     from salmonn_lab.model.yamnet import Yamnet
 
-    progress("converting", 0, 1)
+    report("converting", 0, 1)
     with tempfile.TemporaryDirectory(dir=folder.parent) as extracted:
         zipfile.ZipFile(graph).extractall(extracted)
         (path,) = Path(extracted).rglob("*.onnx")
@@ -51,14 +52,14 @@ def convert(folder: Path, graph: Path, class_map: Path, progress: Callable[[str,
         raise ValueError(f"{graph.name} has {len(found)} convolutions and {class_map.name} names, not those of YAMNet")
     state = {"classifier.weight": weight("model.classifier.weight"), "classifier.bias": weight("model.classifier.bias")}
     for index, (node, layer) in enumerate(zip(found, layers, strict=True)):
-        attributes = {entry.name: list(onnx.helper.get_attribute_value(entry)) for entry in node.attribute if entry.ints}
-        if attributes["strides"] != list(layer.stride):
-            raise ValueError(f"{graph.name}: convolution {index} has strides {attributes['strides']}, not YAMNet's")
+        strides = next(tuple(entry.ints) for entry in node.attribute if entry.name == "strides")
+        if strides != layer.stride:
+            raise ValueError(f"{graph.name}: convolution {index} has strides {strides}, expected {layer.stride}")
         state[f"convolutions.{index}.weight"] = weight(node.input[1])
         state[f"convolutions.{index}.bias"] = weight(node.input[2])
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{graph.name} does not hold YAMNet's weights: {error}") from error
-    model.save_pretrained(str(folder))
-    progress("converting", 1, 1)
+    model.save_pretrained(folder)
+    report("converting", 1, 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from salmonn_lab.batch import Example, Sample
+from salmonn_lab.batch import Example, Sample, Segment
 from salmonn_lab.data.audio import AudioError, read_audio
 from salmonn_lab.data.prompts import PLACE, PromptPool
 
@@ -32,9 +33,7 @@ class SpeechDataset(Dataset[Sample]):
         mode: Literal["train", "validate", "predict"],
         seed: int = 0,
         max_target_tokens: int = 300,
-        min_seconds: float = 1.0,
-        max_seconds: float = 30.0,
-        channels: Literal["first", "mean"] = "first",
+        read: Callable[[Sequence[Segment]], Tensor] = read_audio,
         on_error: Literal["stop", "skip"] = "stop",
     ) -> None:
         """Keep what is needed to make samples.
@@ -47,9 +46,7 @@ class SpeechDataset(Dataset[Sample]):
             mode: `train` draws prompts, the others take the first; `predict` makes no targets.
             seed: of the draws.
             max_target_tokens: longer targets are cut; the end token counts and stays.
-            min_seconds: shorter clips are padded with zeros.
-            max_seconds: longer clips are cut.
-            channels: what to keep of stereo.
+            read: makes a waveform of an example's segments.
             on_error: `stop` raises where audio cannot be read; `skip` leaves the sample out of its batch.
         """
         if tokenizer.eos_token_id is None:
@@ -61,9 +58,7 @@ class SpeechDataset(Dataset[Sample]):
         self.mode = mode
         self.seed = seed
         self.max_target_tokens = max_target_tokens
-        self.min_seconds = min_seconds
-        self.max_seconds = max_seconds
-        self.channels = channels
+        self.read = read
         self.on_error = on_error
         self.lost = 0
 
@@ -78,12 +73,9 @@ class SpeechDataset(Dataset[Sample]):
         before, after = prompt.split(PLACE)
         bos = self.tokenizer.bos_token
         starts = () if bos is None or before.startswith(str(bos)) else (self.tokenizer.bos_token_id,)
-        waveform = read_audio(
-            example.audio, min_seconds=self.min_seconds, max_seconds=self.max_seconds, channels=self.channels
-        )
         return Sample(
             id=example.id,
-            waveform=waveform,
+            waveform=self.read(example.audio),
             before_ids=(*starts, *self._tokens(before)),
             after_ids=self._tokens(after),
             target_ids=() if self.mode == "predict" else self._target(example),

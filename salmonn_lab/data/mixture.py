@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -108,8 +109,9 @@ class Plan:
     shuffle: bool = True
     """False, for evaluation: every example, the longest first, and repeats where training would drop."""
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Return a hash that changes with the order of batches."""
+        """A hash that changes with the order of batches."""
         digest = hashlib.sha256(self.frames.tobytes() + self.tokens.tobytes())
         settings = (list(self.sizes), list(self.weights), self.epoch_size, self.budget, self.max_batch_size)
         digest.update(repr((*settings, self.world_size, self.seed, self.shuffle)).encode())

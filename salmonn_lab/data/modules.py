@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from salmonn_lab.batch import Batch, Example
-from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, audio_seconds
+from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, audio_seconds, read_audio
 from salmonn_lab.data.collate import collate
 from salmonn_lab.data.dataset import SpeechDataset
 from salmonn_lab.data.manifest import read_manifest
@@ -62,7 +62,7 @@ class DataConfig:
     sources: list[SourceConfig] = field(default_factory=list)
     """What is trained on."""
     validation: list[SourceConfig] = field(default_factory=list)
-    """What the validation loss is taken on, every example once; weights do not count."""
+    """What the validation loss is taken on, all of it; weights do not count."""
     prompts: str | None = None
     """A YAML or JSON file of prompts by task, such as the original's; null is `data/prompts.yaml`."""
     epoch_size: int | None = None
@@ -180,7 +180,7 @@ class SpeechDataModule(lightning.LightningDataModule):
         """
         assert self._training is not None, "setup('fit') comes first"
         assert self._plan is not None
-        if self._restored and self._restored["plan"] != self._plan.fingerprint():
+        if self._restored and self._restored["plan"] != self._plan.fingerprint:
             raise ValueError(
                 "cannot resume: the checkpoint's batches are not this run's, because the data, the seed, "
                 "data.epoch_size, data.batch_budget, data.max_batch_size, the encoder frames of a clip or the number "
@@ -189,7 +189,10 @@ class SpeechDataModule(lightning.LightningDataModule):
         return self._loader(self._dataset(self._training, "train"), self._plan, self._consumed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """Return the loader over all validation sources; none if there are none."""
+        """Return the loader over all validation sources, none if there are none.
+
+        With several processes, up to one batch each comes twice: they must make equal steps.
+        """
         if self._validation is None:
             return []
         return self._loader(self._dataset(self._validation, "validate"), self._plan_mixture(self._validation))
@@ -217,7 +220,7 @@ class SpeechDataModule(lightning.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches each process has trained on, and a hash of what their order depends on."""
-        return {} if self._plan is None else {"consumed": self._consumed(), "plan": self._plan.fingerprint()}
+        return {} if self._plan is None else {"consumed": self._consumed(), "plan": self._plan.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the place that `train_dataloader` starts from."""
@@ -291,9 +294,9 @@ class SpeechDataModule(lightning.LightningDataModule):
             mode=mode,
             seed=self.seed,
             max_target_tokens=config.max_target_tokens,
-            min_seconds=config.min_seconds,
-            max_seconds=config.max_seconds,
-            channels=config.channels,
+            read=partial(
+                read_audio, min_seconds=config.min_seconds, max_seconds=config.max_seconds, channels=config.channels
+            ),
             on_error="stop" if mode == "predict" else config.on_error,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -71,15 +72,20 @@ class Yamnet(nn.Module):
     def __init__(self, class_names: Sequence[str] = ()) -> None:
         super().__init__()
         self.class_names = list(class_names)
-        self.convolutions = nn.ModuleList([nn.Conv2d(1, CHANNELS[0], 3, stride=2)])
-        for channels, wider, stride in zip(CHANNELS, CHANNELS[1:], STRIDES, strict=False):
+        convolutions = [nn.Conv2d(1, CHANNELS[0], 3, stride=2)]
+        for channels, wider, stride in zip(CHANNELS[:-1], CHANNELS[1:], STRIDES, strict=True):
             padding = 1 if stride == 1 else 0
-            self.convolutions.append(nn.Conv2d(channels, channels, 3, stride, padding, groups=channels))
-            self.convolutions.append(nn.Conv2d(channels, wider, 1))
+            convolutions.append(nn.Conv2d(channels, channels, 3, stride, padding, groups=channels))
+            convolutions.append(nn.Conv2d(channels, wider, 1))
+        for convolution in convolutions:
+            # PyTorch's own start would fade through 27 layers: untrained features would not depend on the audio.
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(cast(Tensor, convolution.bias))
+        self.convolutions = nn.ModuleList(convolutions)
         self.classifier = nn.Linear(self.dim, len(self.class_names)) if self.class_names else None
 
     @classmethod
-    def from_pretrained(cls, folder: str) -> Yamnet:
+    def from_pretrained(cls, folder: str | Path) -> Yamnet:
         """Load `config.json` and `model.safetensors` from a folder; the model comes back frozen, in eval mode.
 
         Raises:
@@ -95,10 +101,12 @@ class Yamnet(nn.Module):
         try:
             model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
         except RuntimeError as error:
-            raise ValueError(f"{folder}/model.safetensors does not fit YAMNet: {error}") from error
+            raise ValueError(
+                f"{folder}/model.safetensors does not fit YAMNet: {str(error).splitlines()[-1].strip()}"
+            ) from error
         return model.eval().requires_grad_(False)
 
-    def save_pretrained(self, folder: str) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Write what `from_pretrained` reads."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         config = {"model_type": "yamnet", "class_names": self.class_names}
@@ -149,8 +157,8 @@ class Yamnet(nn.Module):
             waveforms.float().masked_fill(~own, 0.0), (0, patches * PATCH_SAMPLES + overlap - waveforms.shape[1])
         )
         log_mel = _log_mel(samples.unfold(1, PATCH_SAMPLES + overlap, PATCH_SAMPLES)[real])
-        log_mel = log_mel[:, None].to(self.convolutions[0].weight.dtype)
-        return torch.cat([self._convolve(some) for some in log_mel.split(PATCHES_AT_ONCE)]), real
+        log_mel = log_mel[:, None].to(cast(Tensor, self.convolutions[0].weight).dtype)
+        return torch.cat([self._convolve(some) for some in torch.split(log_mel, PATCHES_AT_ONCE)]), real
 
     def _convolve(self, patches: Float[Tensor, "patches 1 96 64"]) -> Float[Tensor, "patches 3 dim"]:
         x = patches

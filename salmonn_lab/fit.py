@@ -1,0 +1,198 @@
+"""The command that trains a run and measures it: `python -m salmonn_lab.fit --config FILE [key=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from salmonn_lab import report, runs
+from salmonn_lab.config import RunConfig, load_config, to_yaml
+from salmonn_lab.console import console, progress, progress_callbacks, run_command
+from salmonn_lab.data.modules import SpeechDataModule, check_data
+from salmonn_lab.evaluate import data_module, measure
+from salmonn_lab.salmonn import Salmonn
+
+
+def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
+    """Measure, train, measure again and report; everything lands in `config.out_dir`.
+
+    With `resume`, a run that was stopped at any moment goes on from its last checkpoint and ends with the weights
+    of a run that was never stopped.
+
+    Raises:
+        FileExistsError: if `out_dir` holds a run and `resume` is False.
+        FloatingPointError: when the loss is not finite; the clips of the batch are named.
+    """
+    run = runs.start(config, resume=resume)
+    config = run.config()
+    with timed(run, "preparation"):
+        local = runs.localize(config)
+        lightning.seed_everything(config.seed, verbose=False)
+        model = Salmonn(local.model, local.optim, seed=config.seed)
+        data = data_module(local, model)
+        hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
+        run.record(weights=model.fingerprints(), manifests=hashes, parameters=parameters(model))
+    names = config.evaluation.benchmarks
+    if config.evaluation.before and not (run.folder / "before.json").is_file():
+        with timed(run, "measuring before"):
+            measured = measure(model, data, names, run.folder / "predictions" / "before", config.trainer)
+            report.write_measurements(run.folder / "before.json", measured)
+    with timed(run, "training"):
+        train(model, data, config, run)
+    with timed(run, "measuring after"):
+        measured = measure(model, data, names, run.folder / "predictions", config.trainer)
+    report.write_measurements(run.folder / "scores.json", measured)
+    report.write_report(run.folder)
+    return run
+
+
+def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.Run) -> None:
+    """Train from the last checkpoint, or from the start, to the end, and leave the last checkpoint there."""
+    resumed = runs.read_checkpoint(run.checkpoint)["global_step"] if run.checkpoint.is_file() else 0
+    trainer = lightning.Trainer(
+        **config.trainer,
+        logger=loggers(config, run, resumed),
+        callbacks=[*checkpoints(config, run), LearningRateMonitor(), *progress_callbacks("training")],
+        default_root_dir=run.folder,
+        use_distributed_sampler=False,
+    )
+    model.total_steps = total_steps(config, data, trainer)
+    trainer.fit(model, data, ckpt_path=run.checkpoint if resumed else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(run.checkpoint)
+
+
+def total_steps(config: RunConfig, data: SpeechDataModule, trainer: lightning.Trainer) -> int:
+    """Return the optimizer steps of the whole training, over which the learning rate decays.
+
+    `trainer.estimated_stepping_batches` is not asked: it starts the loaders before a checkpoint is read.
+    """
+    if trainer.max_steps > 0:
+        return trainer.max_steps
+    if not trainer.max_epochs or trainer.max_epochs < 0:
+        raise ValueError("trainer.max_steps or trainer.max_epochs must say when training ends")
+    data.trainer = trainer
+    data.setup("fit")
+    batches = len(data.train_dataloader())
+    return math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
+
+
+def loggers(config: RunConfig, run: runs.Run, step: int) -> list[Logger]:
+    """Return the configured loggers; a resumed metrics.csv keeps its rows up to the step that is resumed."""
+    made: list[Logger] = []
+    for name, options in config.loggers.items():
+        if options is None:
+            continue
+        if name == "csv":
+            made.append(csv_logger(run.folder, step, **options))
+        elif name == "tensorboard":
+            made.append(TensorBoardLogger(run.folder, name="tensorboard", version="", **options))
+        elif name == "wandb":
+            made.append(WandbLogger(**{"save_dir": run.folder, "name": run.folder.name, **options}))
+        else:
+            made.append(MLFlowLogger(**{"run_name": run.folder.name, **options}))
+    return made
+
+
+def csv_logger(folder: Path, step: int, **options: Any) -> CSVLogger:
+    """Return a logger to `metrics.csv`. Lightning's deletes what an earlier process wrote, so that is read first."""
+    file, rows = folder / "metrics.csv", []
+    if step and file.is_file():
+        with file.open(newline="") as lines:
+            rows = [row for row in csv.DictReader(lines) if int(row["step"]) < step]
+        file.unlink()
+    logger = CSVLogger(folder, name="", version="", **{"flush_logs_every_n_steps": 10, **options})
+    for row in rows:
+        numbers = {key: float(value) for key, value in row.items() if value and key != "step"}
+        logger.experiment.log_metrics(numbers, int(row["step"]))
+    return logger
+
+
+def checkpoints(config: RunConfig, run: runs.Run) -> list[Callback]:
+    """Return what writes `last.ckpt` every so many steps, and `best.ckpt` where there is a validation loss."""
+    folder = run.checkpoint.parent
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    made: list[Callback] = [
+        ModelCheckpoint(filename="last", every_n_train_steps=config.checkpoint_every, **common),
+    ]
+    if config.data.validation:
+        made.append(ModelCheckpoint(filename="best", monitor="val_loss", **common))
+    return made
+
+
+def parameters(model: Salmonn) -> dict[str, int]:
+    """Return how many weights there are and how many of them learn."""
+    weights = list(model.parameters())
+    return {
+        "total": sum(weight.numel() for weight in weights),
+        "trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
+    }
+
+
+@contextmanager
+def timed(run: runs.Run, part: str) -> Iterator[None]:
+    """Add the seconds that a part takes to the run's provenance, which then also holds the peak memory so far."""
+    start = time.monotonic()
+    yield
+    seconds = run.provenance().get("seconds", {})
+    seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - start, 1)
+    run.record(seconds=seconds, peak_memory_gib=runs.peak_memory_gib())
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m salmonn_lab.fit",
+        description="Train a run and measure it on benchmarks, before and after.",
+        epilog="Example: python -m salmonn_lab.fit --config configs/quickstart.yaml model.bridge.level=sequence",
+    )
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a YAML file; repeat to merge")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys, such as model.lora=null")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument("--check-data", action="store_true", help="read every manifest and audio header and stop")
+    parser.add_argument("--resume", action="store_true", help="continue the run in out_dir from its last checkpoint")
+    return parser.parse_intermixed_args(arguments)
+
+
+def print_problems(config: RunConfig) -> None:
+    """Scan the data of a run; problems go to standard output, a line each, and end the command with an error."""
+    with progress() as bar:
+        task = bar.add_task("checking data", total=None)
+        problems = check_data(
+            runs.localize(config.data), lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise ValueError(f"{len(problems)} problems with the data")
+    console.print("no problems with the data")
+
+
+def main() -> None:
+    """Run the command."""
+    options = parse(sys.argv[1:])
+    config = load_config(options.config, options.overrides)
+    if options.print_config:
+        print(to_yaml(config), end="")
+    elif options.check_data:
+        print_problems(config)
+    else:
+        run = fit(config, resume=options.resume)
+        console.print(report.summary(run.folder))
+        console.print(f"report: {run.folder / 'report.md'}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""From predictions and references to scores that can be resampled, gathered and compared."""

@@ -1,0 +1,197 @@
+"""`ItemMetric`, the base of every score: it keeps a row of sums for each item instead of one running total."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+Statistics = NDArray[np.float64]
+
+
+class Items(NamedTuple):
+    """The rows of a metric, one per item, in the order of the hashed ids: equal however the items came in."""
+
+    ids: Tensor
+    """int64 [items], see `item_number`."""
+    stats: Tensor
+    """float64 [items, columns]."""
+
+
+def item_number(id: str) -> int:
+    """Return 63 bits of an id's hash: what stands for the id in a tensor, on every rank and in every run."""
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest()) >> 1
+
+
+def ratio(numerator: Statistics, denominator: Statistics) -> Statistics:
+    """Return the quotient, nan where the denominator is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominator == 0, np.nan, numerator / denominator)
+
+
+class ItemMetric(Metric):
+    """A score over texts that keeps each item's sufficient statistics under the item's id.
+
+    A subclass names its `columns` and `keys`, measures one item in `measure` and turns summed rows into scores in
+    `score`. Items may come in any order, batch split or rank split, and more than once, as padded samplers repeat them:
+    each counts once, and the scores are equal to the last bit.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+    """What the numbers of an item's row are."""
+    full_state_update = False
+    is_differentiable = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.ids: list[Tensor] | Tensor
+        self.stats: list[Tensor] | Tensor
+        self.add_state("ids", default=[], dist_reduce_fx="cat", persistent=True)
+        self.add_state("stats", default=[], dist_reduce_fx="cat", persistent=True)
+        self._names: dict[int, str] = {}
+
+    @property
+    @abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """The names of the scores, the main one first."""
+
+    @property
+    @abstractmethod
+    def signature(self) -> str:
+        """How the scores are made, as in `wer|norm:whisper_en@1|agg:corpus|v1`: only equal signatures compare."""
+
+    @abstractmethod
+    def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
+        """Return one item's row."""
+
+    @abstractmethod
+    def score(self, stats: Statistics) -> dict[str, Statistics]:
+        """Turn summed rows into scores.
+
+        Args:
+            stats: [..., columns]: the sum over some items, one such sum per resample, or an item's own row.
+
+        Returns:
+            for each of `keys`, an array of the leading shape.
+        """
+
+    def update(self, preds: Sequence[str], references: Sequence[Sequence[str]], ids: Sequence[str]) -> None:
+        """Add items.
+
+        Args:
+            preds: what the model wrote.
+            references: for each item all acceptable answers, at least one.
+            ids: what tells the items apart; an item that comes again counts once.
+
+        Raises:
+            ValueError: for unequal lengths, a text where a list of texts is due, an item without references, or two
+                ids that hash alike.
+        """
+        check_items(preds, references, ids)
+        self.add(ids, [self.measure(pred, refs) for pred, refs in zip(preds, references, strict=True)])
+
+    def add(self, ids: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+        """Append measured rows."""
+        numbers = [item_number(id) for id in ids]
+        for number, id in zip(numbers, ids, strict=True):
+            if self._names.setdefault(number, id) != id:
+                raise ValueError(f"the ids {self._names[number]!r} and {id!r} have the same hash: rename one")
+        stats = torch.tensor(list(rows), dtype=torch.float64, device=self.device).reshape(-1, len(self.columns))
+        assert isinstance(self.ids, list)
+        assert isinstance(self.stats, list)
+        self.ids.append(torch.tensor(numbers, dtype=torch.int64, device=self.device))
+        self.stats.append(stats)
+
+    def items(self) -> Items:
+        """Return every item's row, those of other ranks included, each item once.
+
+        Raises:
+            ValueError: if an item was seen with two different rows.
+        """
+        with self.sync_context(self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync):
+            return self._unique()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores over all items as float64 scalars, nan where there is no item."""
+        stats = self._unique().stats
+        if len(stats) == 0:
+            warnings.warn(f"{self.signature}: there are no items, so the scores are nan", stacklevel=2)
+            return {key: torch.tensor(torch.nan, dtype=torch.float64) for key in self.keys}
+        scores = self.score(stats.sum(dim=0).cpu().numpy())
+        return {key: torch.tensor(float(scores[key]), dtype=torch.float64) for key in self.keys}
+
+    def _unique(self) -> Items:
+        """Return the items that are held, in order of id, each once."""
+        ids, stats = joined(self.ids, (0,), torch.int64), joined(self.stats, (0, len(self.columns)), torch.float64)
+        order = torch.argsort(ids, stable=True)
+        ids, stats = ids[order], stats[order]
+        again = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        again[1:] = ids[1:] == ids[:-1]
+        conflicts = again.clone()
+        conflicts[1:] &= (stats[1:] != stats[:-1]).any(dim=1)
+        if conflicts.any():
+            number = int(ids[conflicts][0])
+            raise ValueError(
+                f"item {self._names.get(number, number)!r} was measured twice with different results; "
+                f"{int(conflicts.sum())} such repetitions in all"
+            )
+        return Items(ids[~again], stats[~again])
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Take in the items of another metric of the same signature."""
+        if isinstance(incoming_state, ItemMetric):
+            if incoming_state.signature != self.signature:
+                raise ValueError(f"cannot merge {incoming_state.signature} into {self.signature}")
+            for number, id in incoming_state._names.items():
+                if self._names.setdefault(number, id) != id:
+                    raise ValueError(f"the ids {self._names[number]!r} and {id!r} have the same hash: rename one")
+        super().merge_state(incoming_state)
+        self._computed = None  # torchmetrics would go on returning the scores from before
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what a state dict holds beside the rows."""
+        return {"signature": self.signature, "updates": self._update_count}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take over a state dict, the rows of which are already in place; refuse that of another metric."""
+        signature = state["signature"]
+        if signature != self.signature:
+            self.reset()
+            raise ValueError(f"the state of {signature} does not fit {self.signature}")
+        self._update_count, self._computed = state["updates"], None
+        self.ids, self.stats = list(self.ids), list(self.stats)  # not the lists of the state dict itself
+
+    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
+        # For a rank without items torchmetrics would send a float32 vector, which gloo answers by aborting the process.
+        self.ids = [joined(self.ids, (0,), torch.int64).to(self.device)]
+        self.stats = [joined(self.stats, (0, len(self.columns)), torch.float64).to(self.device)]
+        super()._sync_dist(*args, **kwargs)
+
+
+def joined(state: list[Tensor] | Tensor, empty: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return a state as one tensor, of the shape `empty` where nothing was added."""
+    if isinstance(state, Tensor):
+        return state
+    return torch.cat(state) if state else torch.empty(empty, dtype=dtype)
+
+
+def check_items(preds: Sequence[str], references: Sequence[Sequence[str]], ids: Sequence[str]) -> None:
+    """Raise ValueError for items that do not belong together."""
+    for name, values in (("preds", preds), ("references", references), ("ids", ids)):
+        if isinstance(values, str):
+            raise ValueError(f"{name} must be a list, one entry per item, got the text {values!r}")
+    if not len(preds) == len(references) == len(ids):
+        raise ValueError(f"got {len(preds)} predictions, {len(references)} reference lists and {len(ids)} ids")
+    for id, refs in zip(ids, references, strict=True):
+        if isinstance(refs, str):
+            raise ValueError(f"item {id!r}: references must be a list of texts, got the text {refs!r}")
+        if not refs:
+            raise ValueError(f"item {id!r} has no references")
