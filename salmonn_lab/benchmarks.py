@@ -125,8 +125,8 @@ def find(name_or_path: str | Path) -> Benchmark:
     """Return a benchmark of the table, or one made of a manifest, judged as the tasks in it are.
 
     Raises:
-        ValueError: there is neither; the manifest's tasks have no metric, or not the same ones; or its file has the name
-            of another benchmark.
+        ValueError: there is neither; or the manifest's tasks have no metric, or not the same ones; or its file is named
+            as a benchmark of the table.
     """
     name = str(name_or_path)
     if name in BENCHMARKS:

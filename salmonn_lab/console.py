@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -39,52 +35,6 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in rows:
         result.add_row(*row)
     return result
-
-
-class StepLines(Callback):
-    """Prints a line now and then where no terminal can draw a progress bar."""
-
-    def __init__(self, name: str, every_seconds: float = 15.0) -> None:
-        self.name, self.every_seconds = name, every_seconds
-        self.started = self.printed = time.monotonic()
-        self.first: int | None = None
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Print step, loss and the time that is left."""
-        done, total = trainer.global_step, trainer.max_steps
-        values = {key: float(value) for key, value in trainer.progress_bar_metrics.items()}
-        self._line(done, total, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Print how many batches are done."""
-        self._line(batch_idx + 1, int(sum(trainer.num_predict_batches)), "")
-
-    def _line(self, done: int, total: int, values: str) -> None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first, self.started = done, now
-        if now - self.printed < self.every_seconds and done != total:
-            return
-        self.printed = now
-        share = f"{done}/{total}" if total > 0 else str(done)
-        left = ""
-        if total > done > self.first:
-            left = f"  {(now - self.started) / (done - self.first) * (total - done):.0f} s left"
-        console.print(f"{self.name} {share}  {values}{left}")
-
-
-def progress_callbacks(name: str) -> list[Callback]:
-    """Return Lightning's rich progress bar on a terminal, and lines of text elsewhere."""
-    return [RichProgressBar()] if console.is_terminal else [StepLines(name), NoBar()]
-
-
-class NoBar(ProgressBar):
-    """Keeps Lightning from drawing its own bar into a log file."""
-
-    def disable(self) -> None:
-        """Do nothing."""
 
 
 def run_command(command: Callable[[], None]) -> None:

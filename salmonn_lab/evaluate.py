@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
-from omegaconf import OmegaConf
 
-from salmonn_lab import benchmarks, console, report, runs
+from salmonn_lab import benchmarks, report, runs
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import Batch, Prediction
-from salmonn_lab.config import RunConfig
+from salmonn_lab.config import RunConfig, load_config
+from salmonn_lab.console import console, run_command
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
 from salmonn_lab.data.modules import SpeechDataModule
 from salmonn_lab.model.llm import DecodingConfig
-from salmonn_lab.predictions import read_predictions, write_predictions
+from salmonn_lab.predictions import append_predictions, read_predictions, write_predictions
+from salmonn_lab.progress import progress_callbacks
 from salmonn_lab.salmonn import Salmonn
 
 HARDWARE_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision")
@@ -48,8 +48,7 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Append the batch's lines."""
-        with self.part(trainer.global_rank).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(prediction), ensure_ascii=False) + "\n" for prediction in outputs)
+        append_predictions(self.part(trainer.global_rank), outputs)
 
 
 def data_module(config: RunConfig, model: Salmonn) -> SpeechDataModule:
@@ -75,7 +74,7 @@ def predict(
     model.benchmark, model.decoding = benchmark.name, DecodingConfig(**benchmark.decoding)
     trainer = lightning.Trainer(
         logger=False,
-        callbacks=[writer, *console.progress_callbacks(benchmark.name)],
+        callbacks=[writer, *progress_callbacks(benchmark.name)],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -84,29 +83,62 @@ def predict(
     trainer.predict(model, data.predict_loader(Examples(examples)), return_predictions=False)
     trainer.strategy.barrier()
     parts = [writer.part(rank) for rank in range(trainer.world_size)]
-    by_id = {prediction.id: prediction for part in parts for prediction in read_predictions(part)}
+    by_id = {prediction.id: prediction for part in parts if part.is_file() for prediction in read_predictions(part)}
     predictions = [by_id[example.id] for example in examples]
     trainer.strategy.barrier()
     if trainer.is_global_zero:
         write_predictions(path, predictions)
         for part in parts:
-            part.unlink()
+            part.unlink(missing_ok=True)
     return predictions
 
 
 def measure(
     model: Salmonn, data: SpeechDataModule, names: Sequence[str], folder: Path, trainer_options: dict[str, Any]
-) -> list[report.Measurement]:
+) -> list[report.BenchmarkResult]:
     """Predict and score benchmarks; one whose data is not there is reported as skipped, with the reason."""
-    measurements = []
+    results = []
     for name in names:
         benchmark = benchmarks.find(name)
         try:
             resolve(benchmark.manifest)
         except FileNotFoundError as error:
-            console.console.print(f"{name}: skipped: {error}")
-            measurements.append(report.Measurement(benchmark.name, skipped=str(error)))
+            console.print(f"{name}: skipped: {error}")
+            results.append(report.BenchmarkResult(benchmark.name, skipped=str(error)))
             continue
         predictions = predict(model, data, benchmark, folder / f"{benchmark.name}.jsonl", trainer_options)
-        measurements.append(report.measure(benchmark, predictions))
-    return measurements
+        results.append(report.measure(benchmark, predictions))
+    return results
+
+
+def publish(run: runs.Run, results: Sequence[report.BenchmarkResult]) -> None:
+    """Write scores and report of a run, beside what was measured before training, and print the table."""
+    earlier = {result.benchmark: result for result in report.read_scores(run.before)} if run.before.is_file() else {}
+    joined = [result.since(earlier[result.benchmark]) if result.benchmark in earlier else result for result in results]
+    report.write_scores(run.scores, joined)
+    page = report.write_report(run.folder, joined, run.facts())
+    console.print(report.summary_table(joined))
+    console.print(f"report: {page}")
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m salmonn_lab.evaluate",
+        description="Measure a trained run on benchmarks; predictions, scores and report land in its folder.",
+        epilog="Example: python -m salmonn_lab.evaluate --run runs/quickstart benchmarks=[asterisk]",
+    )
+    parser.add_argument("--run", required=True, help="the run's folder")
+    parser.add_argument("--checkpoint", type=Path, help="another checkpoint than the run's last.ckpt")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="benchmarks=[NAME or MANIFEST, ...], model.lora.scale=2.0, trainer.devices=2")
+    options = parser.parse_intermixed_args(sys.argv[1:])
+    run = runs.find(options.run)
+    overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]
+    config = load_config([run.config_file], overrides)
+    model = runs.load_model(run, options.checkpoint, runs.localize(config.model))
+    data = data_module(runs.localize(config), model)
+    publish(run, measure(model, data, config.evaluation.benchmarks, run.predictions, config.trainer))
+
+
+if __name__ == "__main__":
+    run_command(main)

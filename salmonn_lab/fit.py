@@ -18,9 +18,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 
 from salmonn_lab import report, runs
 from salmonn_lab.config import RunConfig, load_config, to_yaml
-from salmonn_lab.console import console, progress, progress_callbacks, run_command
+from salmonn_lab.console import console, progress, run_command
 from salmonn_lab.data.modules import SpeechDataModule, check_data
-from salmonn_lab.evaluate import data_module, measure
+from salmonn_lab.evaluate import data_module, measure, publish
+from salmonn_lab.progress import progress_callbacks
 from salmonn_lab.salmonn import Salmonn
 
 
@@ -44,16 +45,14 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=parameters(model))
     names = config.evaluation.benchmarks
-    if config.evaluation.before and not (run.folder / "before.json").is_file():
+    if config.evaluation.before and not run.before.is_file():
         with timed(run, "measuring before"):
-            measured = measure(model, data, names, run.folder / "predictions" / "before", config.trainer)
-            report.write_measurements(run.folder / "before.json", measured)
+            report.write_scores(run.before, measure(model, data, names, run.predictions / "before", config.trainer))
     with timed(run, "training"):
         train(model, data, config, run)
     with timed(run, "measuring after"):
-        measured = measure(model, data, names, run.folder / "predictions", config.trainer)
-    report.write_measurements(run.folder / "scores.json", measured)
-    report.write_report(run.folder)
+        results = measure(model, data, names, run.predictions, config.trainer)
+    publish(run, results)
     return run
 
 
@@ -189,9 +188,7 @@ def main() -> None:
     elif options.check_data:
         print_problems(config)
     else:
-        run = fit(config, resume=options.resume)
-        console.print(report.summary(run.folder))
-        console.print(f"report: {run.folder / 'report.md'}")
+        fit(config, resume=options.resume)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from salmonn_lab.console import run_command
 from salmonn_lab.data.modules import Benchmark
 from salmonn_lab.evaluate import data_module
 from salmonn_lab.model.llm import DecodingConfig
+from salmonn_lab.predictions import write_atomically
 
 
 def answer(run: runs.Run, files: Sequence[str], question: str, decoding: DecodingConfig) -> Iterator[Prediction]:
@@ -53,7 +54,7 @@ def main() -> None:
             print(prediction.text if len(options.files) == 1 else lines[-1])
             sys.stdout.flush()
     if options.out is not None:
-        runs.write_atomically(options.out, "".join(f"{line}\n" for line in lines))
+        write_atomically(options.out, "".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -88,8 +88,9 @@ class BenchmarkResult:
         """Return the result that `to_json` was called on."""
 
         def scores(rows: list[dict[str, Any]] | None) -> list[Score] | None:
-            numbers = ("value", "low", "high")
-            return rows and [Score(**row | {key: number(row[key]) for key in numbers}) for row in rows]
+            if rows is None:
+                return None
+            return [Score(**row | {key: number(row[key]) for key in ("value", "low", "high")}) for row in rows]
 
         def number(value: float | None) -> float:
             return math.nan if value is None else value

@@ -19,9 +19,10 @@ import psutil
 import torch
 
 from salmonn_lab import assets
-from salmonn_lab.config import RunConfig, differences, load_config, to_yaml
+from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
 from salmonn_lab.model.llm import fastest_dtype
-from salmonn_lab.salmonn import Salmonn
+from salmonn_lab.predictions import write_atomically
+from salmonn_lab.salmonn import ModelConfig, Salmonn
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "torchaudio", "torchmetrics", "jiwer", "omegaconf")
 Value = TypeVar("Value")
@@ -48,6 +49,21 @@ class Run:
         """What the run was made from: code, libraries, hardware, data, weights, time."""
         return self.folder / "provenance.json"
 
+    @property
+    def predictions(self) -> Path:
+        """A file of predictions per benchmark; those of the untrained model in `before/`."""
+        return self.folder / "predictions"
+
+    @property
+    def before(self) -> Path:
+        """Scores of the untrained model."""
+        return self.folder / "before.json"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of the trained model, those of the untrained one beside them."""
+        return self.folder / "scores.json"
+
     def config(self) -> RunConfig:
         """Read the stored configuration."""
         return load_config([self.config_file])
@@ -60,6 +76,10 @@ class Run:
         """Add facts to the provenance."""
         known = self.provenance() if self.provenance_file.is_file() else {}
         write_atomically(self.provenance_file, json.dumps(known | facts, indent=2) + "\n")
+
+    def facts(self) -> dict[str, str]:
+        """Return the provenance as one line of text each, nested facts with dotted names."""
+        return {"run": self.folder.name} | {key: str(value) for key, value in flatten(self.provenance()).items()}
 
 
 def start(config: RunConfig, *, resume: bool) -> Run:
@@ -96,16 +116,21 @@ def find(folder: str | Path) -> Run:
     return run
 
 
-def load_model(run: Run, checkpoint: Path | None = None) -> Salmonn:
+def load_model(run: Run, checkpoint: Path | None = None, config: ModelConfig | None = None) -> Salmonn:
     """Build a run's model and load its trained weights, in evaluation mode.
+
+    Args:
+        run: gives configuration and checkpoint.
+        checkpoint: another file than the run's last one.
+        config: another (localized) configuration, such as one with a different `lora.scale`.
 
     Raises:
         FileNotFoundError: if there is no checkpoint.
-        ValueError: if the file is no checkpoint of this kit, or does not fit the run's configuration.
+        ValueError: if the file is no checkpoint of this kit, or does not fit the configuration.
     """
     path = checkpoint or run.checkpoint
     state = read_checkpoint(path)
-    model = Salmonn(localize(run.config().model))
+    model = Salmonn(config or localize(run.config().model))
     model.load_checkpoint(state, str(path))
     return model.eval()
 
@@ -191,9 +216,3 @@ def file_hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

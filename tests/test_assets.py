@@ -223,34 +223,30 @@ def test_a_cache_that_cannot_be_written_says_so(toy: Asset, tmp_path: Path) -> N
 
 
 SLOW_TOY = """
-import os, sys, time
+import sys, time
 from pathlib import Path
 from salmonn_lab import assets
 from salmonn_lab.assets.table import ASSETS, Asset, Wheel
 
 def build(folder, parts, report):
-    with open(os.environ["TOY_LOG"], "a") as log:
+    with (here / "log").open("a") as log:
         log.write("built\\n")
     (folder / "half.txt").write_text("half")
-    time.sleep(float(os.environ["TOY_SECONDS"]))
+    while not (here / "go").exists():
+        time.sleep(0.05)
     (folder / "text.txt").write_text((parts["toy-part"] / "toy_part/text.txt").read_text())
 
-ASSETS["toy"] = Asset("toy", "a toy", "CC0", (Wheel(*eval(sys.argv[1])),), build, 5)
+here = Path(sys.argv[1])
+ASSETS["toy"] = Asset("toy", "a toy", "CC0", (Wheel(*eval(sys.argv[2])),), build, 5)
 print(assets.fetch("toy"))
 """
 
 
-def start_slow_toy(toy: Asset, tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
-    """Start another process that fetches the toy asset and takes its time over it."""
-    environment = {**os.environ, "TOY_LOG": str(tmp_path / "log"), "TOY_SECONDS": str(seconds)}
+def start_slow_toy(toy: Asset, tmp_path: Path) -> subprocess.Popen[str]:
+    """Start another process that fetches the toy asset, and builds until there is a file `go`."""
     pin = repr(dataclasses.astuple(toy.wheels[0]))
-    return subprocess.Popen(
-        [sys.executable, "-c", SLOW_TOY, pin],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    arguments = [sys.executable, "-c", SLOW_TOY, str(tmp_path), pin]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_build(tmp_path: Path, process: subprocess.Popen[str]) -> None:
@@ -261,18 +257,20 @@ def wait_for_build(tmp_path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_two_processes_at_once_make_an_asset_once(toy: Asset, tmp_path: Path) -> None:
-    first = start_slow_toy(toy, tmp_path, seconds=1.5)
+    first = start_slow_toy(toy, tmp_path)
     wait_for_build(tmp_path, first)
-    second = start_slow_toy(toy, tmp_path, seconds=0)
+    second = start_slow_toy(toy, tmp_path)
+    assert second.stderr is not None
+    assert second.stderr.readline() == "waiting for another process that is fetching toy\n"
+    (tmp_path / "go").touch()
     said = [process.communicate(timeout=60) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], said
     assert said[0][0] == said[1][0] == f"{tmp_path}/cache/toy-v1\n"
-    assert "waiting for another process that is fetching toy" in said[1][1]
     assert (tmp_path / "log").read_text() == "built\n"
 
 
 def test_a_killed_process_leaves_nothing_that_counts(toy: Asset, tmp_path: Path) -> None:
-    process = start_slow_toy(toy, tmp_path, seconds=600)
+    process = start_slow_toy(toy, tmp_path)
     wait_for_build(tmp_path, process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)

@@ -133,8 +133,8 @@ class Accuracy(ItemMetric):
 def parse_choice(text: str, choices: Iterable[str]) -> str | None:
     """Return the one choice that a text makes; None where it makes none, or more than one.
 
-    That is the choice it equals, else the only one whose words stand in it side by side. A choice that stands there only
-    as part of a longer one does not count: "not sad" chooses "not sad", though "sad" is a choice too.
+    That is the choice it equals, else the only one whose words stand in it side by side. A choice that stands there
+    only as part of a longer one does not count: "not sad" chooses "not sad", though "sad" is a choice too.
 
     Args:
         text: normalized.

@@ -121,11 +121,11 @@ class ItemMetric(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores over all items as float64 scalars, nan where there is no item."""
-        stats = self._unique().stats
+        stats = self._unique().stats.cpu().numpy()
         if len(stats) == 0:
             warnings.warn(f"{self.signature}: there are no items, so the scores are nan", stacklevel=2)
             return {key: torch.tensor(torch.nan, dtype=torch.float64) for key in self.keys}
-        scores = self.score(stats.sum(dim=0).cpu().numpy())
+        scores = self.score(stats.sum(axis=0))  # not torch's sum, the last bits of which depend on its threads
         return {key: torch.tensor(float(scores[key]), dtype=torch.float64) for key in self.keys}
 
     def _unique(self) -> Items:
@@ -154,7 +154,8 @@ class ItemMetric(Metric):
                 if self._names.setdefault(number, id) != id:
                     raise ValueError(f"the ids {self._names[number]!r} and {id!r} have the same hash: rename one")
         super().merge_state(incoming_state)
-        self._computed = None  # torchmetrics would go on returning the scores from before
+        # torchmetrics would go on returning the scores from before, and warn that there was no update
+        self._computed, self._update_count = None, max(self._update_count, 1)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a state dict holds beside the rows."""

@@ -37,7 +37,7 @@ def _english() -> EnglishTextNormalizer:
 
 
 def whisper_en(text: str) -> str:
-    """Apply the normalizer of the Whisper paper for English: spelling, numbers, contractions, no punctuation or fillers."""
+    """Apply Whisper's normalizer for English: spelling, numbers, contractions, no punctuation, no fillers."""
     # It multiplies numbers out: a model that loops on a digit or on "million" would run into Python's limit of 4,300.
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)

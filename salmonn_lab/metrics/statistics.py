@@ -1,4 +1,4 @@
-"""How far a score would move with another draw of items: bootstrap intervals of one system, or of two on the same items."""
+"""The bootstrap: how far a score, or the difference of two, would move with another draw of items."""
 
 from __future__ import annotations
 

@@ -1,0 +1,365 @@
+"""Synthetic speech: short commands, numbers and everyday sentences, spoken by the Pico engine of `py-nanotts`."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice, product
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "validation", "test"]
+Kind = Literal["command", "number", "open"]
+
+SAMPLE_RATE = 16_000
+PEAK = 0.9
+SNR_DECIBEL = (20.0, 35.0)
+SIZES: Mapping[Split, Mapping[Kind, int]] = {
+    "train": {"command": 1750, "number": 750, "open": 400},
+    "validation": {"command": 42, "number": 18, "open": 12},
+    "test": {"command": 84, "number": 36, "open": 40},
+}
+"""Utterances at scale 1."""
+OPEN_DRAWS = 6_000
+"""Everyday sentences that are drawn, before duplicates go; a plan that wants more says some again, in other voices."""
+
+
+class Voice(NamedTuple):
+    """What the engine is told: a voice of Pico, and multipliers of its pitch and speed."""
+
+    name: str
+    pitch: float
+    speed: float
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is said, by whom, and what it means."""
+
+    id: str
+    text: str
+    """Lower case, no punctuation, numbers in words."""
+    kind: Kind
+    voice: Voice
+    slots: Mapping[str, str]
+    """What questions can ask: of a command `action` and its arguments, of a number `number` ("407") and `digits` (how
+    many there are, "3"); empty for an open sentence."""
+
+
+def _voices(name: str, pitches: tuple[float, ...], speeds: tuple[float, ...]) -> tuple[Voice, ...]:
+    return tuple(Voice(name, pitch, speed) for pitch, speed in product(pitches, speeds))
+
+
+VOICES: Mapping[Split, tuple[Voice, ...]] = {
+    "train": (
+        *_voices("en-GB", (0.8, 0.93, 1.07, 1.2), (0.9, 1.02, 1.13, 1.25)),
+        *_voices("en-US", (0.82, 0.95, 1.08, 1.2), (0.95, 1.15)),
+    ),
+    "validation": (Voice("en-GB", 0.9, 1.08), Voice("en-GB", 1.12, 1.2), Voice("en-US", 1.02, 1.0)),
+    "test": (
+        Voice("en-GB", 0.86, 1.06),
+        Voice("en-GB", 1.0, 1.18),
+        Voice("en-GB", 1.14, 0.97),
+        Voice("en-US", 0.9, 1.1),
+    ),
+}
+
+UNITS = "zero one two three four five six seven eight nine".split()
+TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+
+
+def spell(number: int) -> str:
+    """Return a number below 1,000 in words: 245 is `two hundred and forty five`."""
+    if number >= 100:
+        rest = f" and {spell(number % 100)}" if number % 100 else ""
+        return f"{UNITS[number // 100]} hundred{rest}"
+    if number >= 20:
+        return TENS[number // 10 - 2] + (f" {UNITS[number % 10]}" if number % 10 else "")
+    return (UNITS + TEENS)[number]
+
+
+ROOMS = "kitchen,bedroom,bathroom,office,garage,garden,attic,hallway,cellar,library".split(",")
+DEVICES = "light,fan,radio,lamp,television,camera,speaker,printer,computer,kettle".split(",")
+HEATERS = "heater,oven,boiler,fridge".split(",")
+OPENINGS = "door,window,gate,curtain,cupboard,drawer".split(",")
+MUSIC = "jazz,blues,opera,disco,folk songs,piano music,guitar music,classical music,country music,rock music".split(",")
+MOODS = "some,quiet,loud,happy".split(",")
+PEOPLE = "anna,peter,sarah,maria,david,susan,robert,emma,thomas,julia,my mother,my brother,the doctor,the dentist".split(",")
+TIMES = "now,today,tonight,tomorrow,on monday,on tuesday,on friday,on sunday".split(",")
+TASKS = (
+    "buy some bread,feed the cat,water the plants,wash the car,clean the floor,pay the rent,walk the dog,pack the bag,"
+    "book a table,fix the bicycle,send the letter,iron the shirt,order a taxi,charge the phone,empty the bin,"
+    "visit the museum,paint the fence,cook the dinner"
+).split(",")
+TOPICS = "weather,temperature,traffic".split(",")
+CITIES = "london,paris,berlin,madrid,dublin,boston,chicago,tokyo,sydney,moscow".split(",")
+DAYS = "today,tonight,tomorrow,on monday,on friday,on sunday".split(",")
+GOODS = (
+    "milk,butter,cheese,sugar,coffee,honey,rice,apples,bananas,carrots,potatoes,tomatoes,onions,candles,batteries,paper"
+).split(",")
+LISTS = "shopping,party,holiday,garden,breakfast,office".split(",")
+COLOURS = "red,green,blue,yellow,black,white,orange,purple".split(",")
+OBJECTS = "box,book,chair,bottle,basket,blanket,hammer,ladder,jacket,umbrella".split(",")
+NUMBERS = {spell(number): str(number) for number in range(1, 61)}
+DEGREES = [spell(number) for number in range(11, 31)]
+
+# A frame: its words with slots in braces, and what may stand in each. A slot whose words are the action ends in `on`,
+# `off`, ... within the frame, so the action is given apart, by a pattern of the same slots.
+FRAMES: tuple[tuple[str, str, Mapping[str, list[str]]], ...] = (
+    ("turn {state} the {room} {device}", "turn {state}", {"state": ["on", "off"], "room": ROOMS, "device": DEVICES}),
+    ("set the {room} {device} to {value} degrees", "set", {"room": ROOMS, "device": HEATERS, "value": DEGREES}),
+    (
+        "{verb} the {room} {device}",
+        "{verb}",
+        {"verb": ["open", "close", "lock", "check"], "room": ROOMS, "device": OPENINGS},
+    ),
+    ("play {mood} {music} in the {room}", "play", {"mood": MOODS, "music": MUSIC, "room": ROOMS}),
+    ("{verb} {person} {time}", "{verb}", {"verb": ["call", "message"], "person": PEOPLE, "time": TIMES}),
+    ("remind me to {task} {time}", "remind", {"task": TASKS, "time": TIMES}),
+    ("what is the {topic} in {city} {time}", "ask", {"topic": TOPICS, "city": CITIES, "time": DAYS}),
+    (
+        "{verb} a timer for {value} {unit}",
+        "{verb} timer",
+        {"verb": ["start", "stop"], "value": list(NUMBERS)[1:], "unit": ["minutes", "seconds", "hours"]},
+    ),
+    ("add {item} to the {list} list", "add", {"item": GOODS, "list": LISTS}),
+    ("remove {item} from the {list} list", "remove", {"item": GOODS, "list": LISTS}),
+    ("bring the {colour} {object} to the {room}", "bring", {"colour": COLOURS, "object": OBJECTS, "room": ROOMS}),
+)
+WORDS_OF_ACTION = ("state", "verb")
+"""Slots that `action` already says."""
+
+Phrase = tuple[str, Mapping[str, str]]
+"""A text and its slots."""
+
+
+def _commands() -> list[list[Phrase]]:
+    """Return every command, a list a frame; one in six is asked politely."""
+    frames = []
+    for pattern, action, choices in FRAMES:
+        phrases: list[Phrase] = []
+        for values in product(*choices.values()):
+            filled = dict(zip(choices, values, strict=True))
+            slots = {"action": action.format(**filled)}
+            slots |= {name: NUMBERS.get(value, value) for name, value in filled.items() if name not in WORDS_OF_ACTION}
+            phrases.append((pattern.format(**filled), slots))
+        chance = random.Random(pattern)
+        frames.append([(f"{text} please" if chance.random() < 1 / 6 else text, slots) for text, slots in phrases])
+    return frames
+
+
+def _numbers() -> list[list[Phrase]]:
+    """Return digit strings (twice, so that half of a plan is these), two-digit numbers, and hundreds."""
+
+    def phrase(number: str, text: str) -> Phrase:
+        return text, {"number": number, "digits": str(len(number))}
+
+    chance = random.Random("digits")
+    strings = dict.fromkeys(
+        "".join(chance.choices("0123456789", k=length)) for length in chance.choices((2, 3, 4, 5), (1, 3, 4, 4), k=6_000)
+    )
+    digits = [phrase(number, " ".join(UNITS[int(digit)] for digit in number)) for number in strings]
+    small, large = ([phrase(str(number), spell(number)) for number in span] for span in (range(10, 100), range(100, 1000)))
+    return [digits[::2], large, digits[1::2], small]
+
+
+def _sentences() -> list[list[Phrase]]:
+    """Return everyday sentences: templates filled at random, in one list."""
+    chance = random.Random("open")
+    texts: dict[str, None] = {}
+    for turn in range(OPEN_DRAWS):
+        words = TEMPLATES[turn % len(TEMPLATES)].split()
+        for place, word in enumerate(words):
+            if word in LEXICON:
+                words[place] = chance.choice([other for other in LEXICON[word] if other not in words])
+        texts[" ".join(words)] = None
+    return [[(text, {}) for text in texts]]
+
+
+POOLS: Mapping[Kind, Callable[[], list[list[Phrase]]]] = {
+    "command": _commands,
+    "number": _numbers,
+    "open": _sentences,
+}
+
+
+@cache
+def _pool(kind: Kind, split: Split) -> list[list[Phrase]]:
+    """Return the phrases of one split, a list a frame: of ten, one is for validation, one for the test."""
+    parts = []
+    for frame in POOLS[kind]():
+        phrases = sorted(frame, key=lambda phrase: phrase[0])
+        random.Random(f"{kind} {phrases[0][0]}").shuffle(phrases)
+        held_out = {"validation": phrases[0::10], "test": phrases[5::10]}
+        parts.append(held_out.get(split) or [phrase for place, phrase in enumerate(phrases) if place % 5])
+    return parts
+
+
+def _endless(parts: list[list[Phrase]]) -> Iterator[Phrase]:
+    """Yield a phrase of each frame in turn; a frame that is used up starts again."""
+    turn = 0
+    while True:
+        for part in parts:
+            yield part[turn % len(part)]
+        turn += 1
+
+
+def plan(split: Split, scale: float = 1.0) -> list[Utterance]:
+    """Return what one split says: `scale` times `SIZES`, at least one of each kind.
+
+    No phrase and no voice is in two splits; nor is a combination of slots. Each word of a held-out command or number
+    is heard in training. A smaller plan is the beginning, kind by kind, of a larger one.
+
+    Raises:
+        ValueError: if there is no such split, or `scale` is not above 0.
+    """
+    if split not in SIZES:
+        raise ValueError(f"split must be one of {', '.join(SIZES)}, got '{split}'")
+    if not scale > 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
+    utterances = []
+    for kind, size in SIZES[split].items():
+        chance = random.Random(f"{split} {kind} voices")
+        for index, (text, slots) in enumerate(islice(_endless(_pool(kind, split)), max(1, round(size * scale)))):
+            voice = chance.choice(VOICES[split])
+            utterances.append(Utterance(f"{split}-{kind}-{index:05d}", text, kind, voice, slots))
+    return utterances
+
+
+@cache
+def _engine() -> Any:
+    try:
+        from py_nanotts import NanoTTS
+    except ImportError as error:
+        raise ImportError("Synthetic speech needs py-nanotts: pip install 'salmonn-lab[quickstart]'") from error
+    return NanoTTS()
+
+
+def speak(utterance: Utterance) -> NDArray[np.float32]:
+    """Return the sound, float32 at 16 kHz, its peak at 0.9; equal utterances sound equal.
+
+    Half of them, chosen by id, have white or pink noise at 20 to 35 dB SNR.
+
+    Raises:
+        ImportError: without py-nanotts.
+    """
+    name, pitch, speed = utterance.voice
+    pcm = _engine().speak(utterance.text, voice=name, pitch=pitch, speed=speed)
+    wave = np.frombuffer(pcm, dtype="<i2").astype(np.float64) / 32768
+    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(utterance.id.encode()).digest()[:8]))
+    if generator.random() < 0.5:
+        noise = generator.standard_normal(len(wave))
+        if generator.random() < 0.5:
+            noise = _pink(noise)
+        wave = wave + noise * (wave.std() / noise.std() * 10 ** (-generator.uniform(*SNR_DECIBEL) / 20))
+    return (wave * (PEAK / np.abs(wave).max())).astype(np.float32)
+
+
+def _pink(noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return white noise with its power falling by 3 dB an octave."""
+    spectrum = np.fft.rfft(noise)
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    spectrum[0] = 0
+    return np.fft.irfft(spectrum, len(noise))
+
+
+# Everyday sentences. A template's capitals name a list of the lexicon.
+TEMPLATES = (
+    "the ADJECTIVE ANIMAL is sleeping near the THING",
+    "my RELATIVE PAST a ADJECTIVE THING",
+    "we PAST a THING at the PLACE WHEN",
+    "the JOB lives near the PLACE",
+    "can you bring me a ADJECTIVE THING",
+    "i would like some FOOD and FOOD",
+    "there is a THING on the FURNITURE",
+    "the WEATHER was ADVERB strong WHEN",
+    "she VERBS ADVERB in the PLACE",
+    "he never VERBS in the SEASON",
+    "her RELATIVE works as a JOB",
+    "they will VERB with the JOB WHEN",
+    "do not forget your CLOTHING",
+    "the FOOD tastes better with FOOD",
+    "we saw a ADJECTIVE ANIMAL at the PLACE",
+    "why did the JOB leave so ADVERB",
+    "it is too MOOD to VERB here",
+    "the children VERB in the PLACE",
+    "his ADJECTIVE CLOTHING is on the FURNITURE",
+    "i learned to VERB last SEASON",
+    "our RELATIVE is ADVERB MOOD",
+    "please put the THING under the FURNITURE",
+    "this PLACE has a ADJECTIVE THING",
+    "who PAST the FOOD in the PLACE",
+    "the ANIMAL and the ANIMAL are MOOD",
+    "we need a THING to SHAPE the FURNITURE",
+    "the SUBJECT lesson begins WHEN",
+)
+LEXICON: Mapping[str, list[str]] = {
+    "ADJECTIVE": (
+        "small big new broken heavy light clean dirty cheap strange lovely round long short wide narrow soft hard warm "
+        "cold wet dry bright dark quick slow young tall thin thick smooth rough sweet plain simple modern famous pretty "
+        "gentle clever silver golden wooden brown grey pink tiny huge rare common"
+    ).split(),
+    "ANIMAL": (
+        "dog cat horse cow sheep goat pig rabbit mouse fox bear wolf lion tiger monkey elephant camel chicken duck goose "
+        "swan eagle parrot turtle frog snake spider dolphin whale donkey"
+    ).split(),
+    "THING": (
+        "clock mirror picture candle bucket brush needle ribbon letter newspaper map pencil ticket camera guitar drum "
+        "violin trumpet basket bottle hammer ladder shovel rope wheel engine boat bicycle balloon kite puzzle present "
+        "parcel magazine towel pillow carpet bell key lamp spoon plate bowl knife glass flag coin stamp stone rose"
+    ).split(),
+    "PLACE": (
+        "market station school hospital library museum theatre church castle harbour island village river lake forest "
+        "mountain valley beach desert farm factory bakery hotel restaurant airport stadium park bridge street garden "
+        "kitchen cinema tower palace prison temple shop bank"
+    ).split(),
+    "RELATIVE": (
+        "mother father sister brother uncle aunt cousin grandmother grandfather neighbour daughter husband teacher friend "
+        "nephew niece"
+    ).split(),
+    "JOB": (
+        "doctor nurse farmer baker painter singer dancer driver pilot sailor soldier lawyer judge writer farmer butcher "
+        "carpenter gardener waiter plumber builder dentist reporter student manager hunter tailor clerk"
+    ).split(),
+    "PAST": (
+        "bought found lost sold carried painted wanted dropped forgot cleaned noticed borrowed hid stole ordered finished"
+    ).split(),
+    "VERB": (
+        "swim run dance sing draw read write cook fish paint travel study jump climb sleep work laugh talk wait play rest "
+        "walk listen stay"
+    ).split(),
+    "VERBS": (
+        "swims runs dances sings draws reads writes cooks paints travels studies jumps climbs sleeps works laughs talks "
+        "waits plays rests walks listens"
+    ).split(),
+    "ADVERB": (
+        "often always usually quickly slowly quietly early suddenly happily sadly badly carefully quite really very "
+        "rather"
+    ).split(),
+    "FOOD": (
+        "bread butter cheese honey sugar salt pepper soup salad chicken beef fish rice pasta pizza cake chocolate "
+        "apples oranges lemons cherries grapes carrots potatoes tomatoes onions beans peas mushrooms garlic coffee milk "
+        "water juice yogurt pancakes sausages biscuits"
+    ).split(),
+    "FURNITURE": "table chair desk shelf sofa bed cupboard bench drawer stairs door fence wall roof floor stove".split(),
+    "WEATHER": "wind rain storm sun snow frost thunder sunshine".split(),
+    "WHEN": (
+        "today tonight tomorrow yesterday soon again later monday tuesday wednesday thursday friday saturday sunday"
+    ).split(),
+    "SEASON": "spring summer autumn winter week month year january april july august october december".split(),
+    "CLOTHING": (
+        "jacket coat shirt hat scarf belt sweater dress skirt umbrella watch wallet helmet bag uniform passport"
+    ).split(),
+    "MOOD": (
+        "happy tired hungry thirsty angry sad busy ready sick lonely nervous proud lucky bored late early calm noisy quiet "
+        "dangerous"
+    ).split(),
+    "SHAPE": "move lift fix cover build break open close reach measure hold push pull clean repair decorate".split(),
+    "SUBJECT": "english french history science music chemistry drawing cooking swimming german spanish maths".split(),
+}

@@ -1,0 +1,174 @@
+"""The table of benchmarks: its rows hold together, and score what they say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from salmonn_lab.batch import Example, Prediction, Score, Segment
+from salmonn_lab.benchmarks import (
+    BENCHMARKS,
+    METRICS,
+    TASKS,
+    Benchmark,
+    baseline,
+    find,
+    metrics_for,
+    score,
+    score_items,
+)
+from salmonn_lab.data.manifest import write_manifest
+from salmonn_lab.data.prompts import PromptPool
+from salmonn_lab.model.llm import DecodingConfig
+
+
+def write(path: Path, tasks: list[str]) -> Path:
+    audio = (Segment(str(path.parent / "a.wav")),)
+    write_manifest(path, [Example(str(i), audio, task, "x", question="q?") for i, task in enumerate(tasks)])
+    return path
+
+
+def predict(*rows: tuple[str, str], benchmark: str = "b", choices: list[str] | None = None) -> list[Prediction]:
+    meta = {} if choices is None else {"choices": choices}
+    return [Prediction(str(i), benchmark, "", text, (reference,), meta) for i, (text, reference) in enumerate(rows)]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_row_names_a_task_metrics_headline_and_decoding_that_exist(name: str) -> None:
+    benchmark = find(name)
+    assert benchmark is BENCHMARKS[name]
+    assert benchmark.name == name
+    assert benchmark.task in TASKS
+    assert benchmark.manifest.startswith("asset:")
+    assert benchmark.licence
+    assert benchmark.how_to_get
+    DecodingConfig(**benchmark.decoding)
+    owner = [metric for metric in metrics_for(benchmark).values() if benchmark.headline in metric.keys]
+    assert len(owner) == 1
+    assert owner[0].higher_is_better == benchmark.higher_is_better
+
+
+def test_every_task_that_is_measured_has_prompts_and_known_metrics() -> None:
+    PromptPool.load().check_tasks(list(TASKS), "benchmarks.TASKS")
+    assert {name for measure in TASKS.values() for name in measure.metrics} == set(METRICS)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no benchmark or manifest 'asterik'.* Did you mean 'asterisk'\?"):
+        find("asterik")
+    with pytest.raises(ValueError, match=r"nothing_like_it.*there are quickstart_commands, "):
+        find("nothing_like_it")
+
+
+def test_a_missing_manifest_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"mine\.jsonl: no such manifest"):
+        find(tmp_path / "mine.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "metrics", "headline"),
+    [
+        (["asr"], ("wer",), "wer"),
+        (["asr_de"], ("wer_basic",), "wer"),
+        (["asr_zh"], ("cer",), "cer"),
+        (["sound_label", "sound_label"], ("accuracy", "exact_match"), "accuracy"),
+        (["QA", "audio_QA", "emotion_recognition"], ("accuracy", "exact_match"), "accuracy"),
+        (["music_description", "audiocaption"], ("caption_overlap",), "rouge_l_coco"),
+    ],
+)
+def test_a_manifest_is_measured_as_its_tasks_are(
+    tmp_path: Path, tasks: list[str], metrics: tuple[str, ...], headline: str
+) -> None:
+    path = write(tmp_path / "mine.jsonl", tasks)
+    for given in (path, str(path)):
+        benchmark = find(given)
+        assert (benchmark.name, benchmark.manifest) == ("mine", str(path))
+        assert (benchmark.metrics, benchmark.headline) == (metrics, headline)
+        assert DecodingConfig(**benchmark.decoding) == DecodingConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "message"),
+    [
+        ("mine.jsonl", ["audio_story_telling"], "no metric yet for task 'audio_story_telling'; there are for asr, "),
+        ("mine.jsonl", ["QA", "asr"], "tasks QA, asr are not measured alike"),
+        ("asterisk.jsonl", ["asr"], "'asterisk' is a benchmark of the table"),
+    ],
+)
+def test_a_manifest_that_cannot_be_one_benchmark_is_refused(
+    tmp_path: Path, name: str, tasks: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        find(write(tmp_path / name, tasks))
+
+
+def test_a_transcript_is_scored_with_interval_count_and_signature() -> None:
+    outputs = predict(("The colour", "the color"), ("red", "dog"), *[("a b", "a b")] * 8)
+    scores = score(BENCHMARKS["asterisk"], outputs)
+    assert [item.metric for item in scores] == ["wer", "sub", "del", "ins"]
+    wer = scores[0]
+    assert wer == Score("asterisk", "wer", pytest.approx(1 / 19), wer.low, wer.high, 10, wer.signature)
+    assert 0 <= wer.low <= wer.value <= wer.high <= 1
+    assert wer.low < wer.high
+    assert wer.signature == "wer|norm:whisper_en@1|agg:corpus|v1"
+
+
+def test_scores_depend_neither_on_order_nor_on_repetitions() -> None:
+    outputs = predict(("red", "red"), ("green", "blue"), ("a blue one", "blue"), ("no", "red"))
+    for name in BENCHMARKS:
+        expected = score(BENCHMARKS[name], outputs)
+        assert score(BENCHMARKS[name], iter([*reversed(outputs), outputs[1]])) == expected
+        assert expected[0].metric == BENCHMARKS[name].headline
+
+
+def test_answers_are_chosen_among_all_references_of_the_test_set() -> None:
+    outputs = predict(("it is red", "red"), ("a blue thing", "green"), ("purple", "blue"), ("green", "green"))
+    scores = {item.metric: item.value for item in score(BENCHMARKS["quickstart_sounds"], outputs)}
+    assert scores == {"accuracy": 0.5, "following_rate": 0.75, "exact_match": 0.25}
+
+
+def test_the_choices_of_an_item_go_before_the_references_of_others() -> None:
+    outputs = predict(("red", "blue"), ("the blue one, not red", "blue"), choices=["blue", "black"])
+    scores = {item.metric: item.value for item in score(BENCHMARKS["quickstart_questions"], outputs)}
+    assert scores["accuracy"] == 0.5
+    assert scores["following_rate"] == 0.5
+
+
+def test_no_predictions_give_nan_scores() -> None:
+    with pytest.warns(UserWarning, match="there are no items"):
+        scores = score(BENCHMARKS["asterisk"], [])
+    assert all(math.isnan(value) for item in scores for value in (item.value, item.low, item.high))
+    assert {item.count for item in scores} == {0}
+
+
+def test_contradicting_predictions_of_one_item_are_refused() -> None:
+    outputs = predict(("red", "red"))
+    with pytest.raises(ValueError, match="item '0' was measured twice"):
+        score(BENCHMARKS["asterisk"], [*outputs, replace(outputs[0], text="blue")])
+
+
+def test_each_item_has_the_headline_score_that_it_would_have_alone() -> None:
+    outputs = predict(("a b c d", "a b"), ("dog", "dog"), ("", "one dog"))
+    assert score_items(BENCHMARKS["asterisk"], outputs) == {"0": 1.0, "1": 0.0, "2": 1.0}
+    for output in outputs:
+        alone = score(BENCHMARKS["quickstart_captions"], [output])[0].value
+        assert score_items(BENCHMARKS["quickstart_captions"], outputs)[output.id] == alone
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("quickstart_sounds", 2 / 3), ("quickstart_questions", 2 / 3), ("asterisk", None), ("quickstart_captions", None)],
+)
+def test_the_baseline_is_the_best_constant_answer_where_there_is_one(name: str, expected: float | None) -> None:
+    outputs = predict(("red", "Red."), ("x", "red"), ("y", "blue"))
+    assert baseline(BENCHMARKS[name], [*outputs, outputs[2]]) == expected
+    assert baseline(BENCHMARKS[name], []) is None
+
+
+def test_a_benchmark_does_not_change() -> None:
+    with pytest.raises(AttributeError):
+        find("asterisk").name = "other"  # type: ignore[misc]
+    assert Benchmark("a", "asr", "m", ("wer",), "wer", higher_is_better=False).published is None

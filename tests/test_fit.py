@@ -1,0 +1,263 @@
+"""The street from manifest to report, as commands: fit, kill, resume, evaluate, infer; and what bad input is told."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+import yaml
+from conftest import waveform
+
+from salmonn_lab.config import load_config
+from salmonn_lab.fit import fit
+from salmonn_lab.runs import find, load_model
+
+
+@pytest.fixture
+def settings(tiny: Path, corpus: Path, tmp_path: Path) -> Path:
+    """Return a config of the miniature model: six steps over the five clips, two batches an epoch."""
+    values = {
+        "out_dir": str(tmp_path / "run"),
+        "seed": 1,
+        "model": {
+            "whisper": {"checkpoint": str(tiny / "whisper")},
+            "audio_encoder": {"kind": "yamnet", "checkpoint": str(tiny / "yamnet")},
+            "bridge": {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "span": "clip"},
+            "llm": {"checkpoint": str(tiny / "llm"), "dtype": "float32"},
+            "lora": {"rank": 2},
+        },
+        "data": {
+            "sources": [{"manifest": str(corpus)}],
+            "validation": [{"manifest": str(corpus)}],
+            "max_batch_size": 2,
+            "num_workers": 0,
+        },
+        "optim": {"lr": 0.01, "warmup_steps": 2},
+        "trainer": {"max_steps": 8, "precision": "32-true", "accelerator": "cpu", "gradient_clip_val": 1.0, "log_every_n_steps": 1},
+        "checkpoint_every": 1,
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def command(module: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", f"salmonn_lab.{module}", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]  # type: ignore[no-any-return]
+
+
+def assert_equal_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fit_leaves_a_run_that_explains_itself(settings: Path, corpus: Path, tmp_path: Path) -> None:
+    config = load_config([settings], [f"evaluation.benchmarks=[{corpus}]"])
+    run = fit(config)
+    assert run.config() == config
+    record = run.provenance()
+    assert record["manifests"][str(corpus)]
+    assert record["parameters"]["trainable"] == sum(value.numel() for value in weights(run.folder).values())
+    assert set(record["seconds"]) == {"preparation", "measuring before", "training", "measuring after"}
+    lines = [json.loads(line) for line in (run.predictions / "corpus.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"clip-{index}" for index in range(5)]
+    scores = {score["metric"]: score for score in json.loads(run.scores.read_text())[0]["after"]}
+    assert scores["wer"]["count"] == 5
+    assert scores["wer"]["low"] <= scores["wer"]["value"] <= scores["wer"]["high"]
+    page = (run.folder / "report.md").read_text()
+    assert "before training" in page
+    assert f"{100 * scores['wer']['value']:.1f} %" in page
+    with (run.folder / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train_loss"]]
+    assert steps == list(range(8))
+    assert list((run.folder / "tensorboard").glob("events*"))
+    assert load_model(run).training is False
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_killed_in_mid_epoch_resumes_to_the_weights_of_the_straight_run(settings: Path, tmp_path: Path) -> None:
+    straight = command("fit", "--config", settings, f"out_dir={tmp_path / 'straight'}")
+    assert straight.returncode == 0, straight.stderr
+    words = [sys.executable, "-m", "salmonn_lab.fit", "--config", str(settings)]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    while not checkpoint.is_file():
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    reached = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert 0 < reached < 8, "the kill came too late to show anything"
+    resumed = command("fit", "--config", settings, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_equal_weights(tmp_path / "run", tmp_path / "straight")
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train_loss"]]
+    assert steps == list(range(8))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_training_in_two_parts_equals_training_in_one(settings: Path, tmp_path: Path, stop: int) -> None:
+    straight = fit(load_config([settings], [f"out_dir={tmp_path / 'straight'}"]))
+    config = load_config([settings], ["trainer.max_steps=8"])
+
+    class Stopped(Exception):
+        pass
+
+    from salmonn_lab.salmonn import Salmonn
+
+    original = Salmonn.training_step
+
+    def training_step(self: Salmonn, batch: object, batch_idx: int) -> torch.Tensor:
+        if self.global_step == stop:
+            raise Stopped
+        return original(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    Salmonn.training_step = training_step  # type: ignore[method-assign, assignment]
+    try:
+        with pytest.raises(Stopped):
+            fit(config)
+    finally:
+        Salmonn.training_step = original  # type: ignore[method-assign]
+    fit(config, resume=True)
+    assert_equal_weights(tmp_path / "run", straight.folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_evaluate_and_infer_answer_from_a_run(settings: Path, corpus: Path, tmp_path: Path) -> None:
+    run = fit(load_config([settings], ["trainer.max_steps=2"]))
+    measured = command("evaluate", "--run", run.folder, f"benchmarks=[{corpus}]")
+    assert measured.returncode == 0, measured.stderr
+    assert "wer" in measured.stderr
+    assert (run.predictions / "corpus.jsonl").is_file()
+    clip = tmp_path / "stereo.wav"
+    soundfile.write(clip, waveform(0.7, 1).repeat(2).reshape(-1, 2), 44_100)
+    one = command("infer", "--run", run.folder, clip, "What is said?")
+    assert one.returncode == 0, one.stderr
+    missing = command("infer", "--run", run.folder, clip, tmp_path / "absent.wav", "What is said?")
+    assert_one_line(missing, "absent.wav")
+    two = command("infer", "--run", run.folder, clip, corpus.parent / "1.flac", "What is said?")
+    lines = [json.loads(line) for line in two.stdout.splitlines()]
+    assert {line["audio"] for line in lines} == {str(clip), str(corpus.parent / "1.flac")}
+    assert one.stdout.strip() == next(line["text"] for line in lines if line["audio"] == str(clip))
+
+
+def spoil(tmp_path: Path, corpus: Path, kind: str) -> list[str]:
+    """Return overrides that bring one kind of bad input."""
+    lines = corpus.read_text().splitlines()
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    for file in corpus.parent.glob("*.flac"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    if kind == "malformed json":
+        lines[2] = lines[2][:-5]
+    elif kind == "unknown key":
+        lines[1] = json.dumps({**json.loads(lines[1]), "txt": "x"})
+    elif kind == "empty manifest":
+        lines = []
+    elif kind == "missing audio":
+        (folder / "3.flac").unlink()
+        lines = [json.dumps({key: value for key, value in json.loads(line).items() if key != "duration"}) for line in lines]
+    elif kind == "corrupt audio":
+        (folder / "3.flac").write_bytes(b"fLaC" + b"\0" * 100)
+    elif kind == "unknown task":
+        lines[0] = json.dumps({**json.loads(lines[0]), "task": "asrr"})
+    (folder / "bad.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return [f"data.sources=[{{manifest: {folder / 'bad.jsonl'}}}]"]
+
+
+BAD_INPUT = {
+    "malformed json": r"bad.jsonl:3",
+    "unknown key": r"bad.jsonl:2",
+    "empty manifest": r"no examples",
+    "missing audio": r"3.flac",
+    "corrupt audio": r"3.flac",
+    "unknown task": r"'asrr'",
+}
+BAD_OVERRIDES = {
+    "model.bridge.levle=window": "Did you mean 'level'?",
+    "model.llm.checkpoint=asset:smollm": "no asset 'smollm'",
+    "data.sources=[{manifest: absent.jsonl}]": "absent.jsonl",
+    "model.whisper.checkpoint=absent_folder": "absent_folder",
+    "evaluation.benchmarks=[quickstart_command]": "Did you mean 'quickstart_commands'?",
+    "data.sources=[]": "data.sources is empty",
+    "trainer.precision=33": "33",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUT)
+def test_bad_data_ends_fit_with_one_line_that_names_it(settings: Path, corpus: Path, tmp_path: Path, kind: str) -> None:
+    result = command("fit", "--config", settings, "data.validation=[]", *spoil(tmp_path, corpus, kind))
+    assert_one_line(result, BAD_INPUT[kind])
+
+
+@pytest.mark.parametrize("override", BAD_OVERRIDES)
+def test_bad_settings_end_fit_with_one_line_that_names_them(settings: Path, override: str) -> None:
+    assert_one_line(command("fit", "--config", settings, override), BAD_OVERRIDES[override])
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], said: str) -> None:
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_is_not_overwritten_nor_continued_with_another_config(settings: Path, tmp_path: Path) -> None:
+    fit(load_config([settings], ["trainer.max_steps=1"]))
+    with pytest.raises(FileExistsError, match="holds a run: continue it with --resume"):
+        fit(load_config([settings], ["trainer.max_steps=1"]))
+    with pytest.raises(ValueError, match=r"another configuration; it differs in model\.bridge\.num_queries"):
+        fit(load_config([settings], ["trainer.max_steps=1", "model.bridge.num_queries=2"]), resume=True)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(tmp_path: Path, settings: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text(settings.read_text())
+
+    class Attack:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "attacked"),))
+
+    torch.save({"state_dict": {}, "x": Attack()}, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        load_model(find(run))
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_torn_or_foreign_checkpoint_is_refused(tmp_path: Path, settings: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text(settings.read_text())
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"PK\3\4 torn")
+    with pytest.raises(ValueError, match=r"last\.ckpt cannot be read as a checkpoint"):
+        load_model(find(run))
+    torch.save({"model": {"weight": torch.zeros(2)}}, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(ValueError, match=r"last\.ckpt is not a checkpoint of salmonn_lab"):
+        load_model(find(run))
+
+
+def test_check_data_lists_every_problem_before_training(settings: Path, corpus: Path, tmp_path: Path) -> None:
+    good = command("fit", "--config", settings, "--check-data")
+    assert good.returncode == 0, good.stderr
+    bad = command("fit", "--config", settings, "--check-data", *spoil(tmp_path, corpus, "corrupt audio"))
+    assert bad.returncode == 2
+    assert "3.flac" in bad.stdout
