@@ -104,8 +104,8 @@ def row(
 QUICKSTART = {"licence": "CC0, MIT, GPL-2 (sound bank)", "how_to_get": "python -m salmonn_lab.assets quickstart"}
 ASTERISK = {
     "licence": "CC BY-SA 3.0",
-    "how_to_get": "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav, "
-    "then salmonn_lab.data.corpora.asterisk makes the manifests",
+    "how_to_get": "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav, or unpack both with dpkg -x "
+    "and let SALMONN_LAB_ASTERISK name the folder",
 }
 
 BENCHMARKS: dict[str, Benchmark] = dict(

@@ -80,6 +80,7 @@ def predict(
         use_distributed_sampler=False,
         **{key: value for key, value in trainer_options.items() if key in HARDWARE_KEYS},
     )
+    data.trainer = trainer  # the loader splits the examples among the trainer's ranks
     trainer.predict(model, data.predict_loader(Examples(examples)), return_predictions=False)
     trainer.strategy.barrier()
     parts = [writer.part(rank) for rank in range(trainer.world_size)]

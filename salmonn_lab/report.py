@@ -180,7 +180,8 @@ def score_rows(results: Iterable[BenchmarkResult]) -> list[tuple[str, ...]]:
 def comparison(result: BenchmarkResult) -> str:
     """Return what a headline score is to be held against."""
     constant = "" if result.baseline is None else f"constant answer {percent(result.baseline)}"
-    published = "" if result.published is None else f"published {percent(result.published.value)}"
+    source = result.published
+    published = "" if source is None else f"published {percent(source.value)} ({source.source})"
     return ", ".join(filter(None, (constant, published)))
 
 

@@ -134,8 +134,9 @@ class Salmonn(lightning.LightningModule):
     # Training
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout by (seed, epoch, batch, rank): a resumed run draws what the straight run would have drawn."""
-        state = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank]).generate_state(1)
+        """Seed dropout by (seed, batches so far, rank): a resumed run draws what the straight run would have drawn."""
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        state = np.random.SeedSequence([self.seed, done, self.global_rank]).generate_state(1)
         torch.manual_seed(int(state[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

