@@ -48,6 +48,7 @@ class Sample:
     """Ends with the end-of-sequence token; empty when only generating."""
     prompt: str
     """The whole prompt as the model reads it, `<SpeechHere>` where the audio goes."""
+    task: str
     references: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,6 +70,7 @@ class Batch(NamedTuple):
     target_ids: Int[Tensor, "batch target"]
     target_mask: Bool[Tensor, "batch target"]
     prompts: list[str]
+    tasks: list[str]
     references: list[tuple[str, ...]]
     meta: list[Mapping[str, Any]]
 

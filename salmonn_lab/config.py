@@ -57,7 +57,9 @@ class RunConfig:
             if key in RESERVED_TRAINER_KEYS:
                 raise ValueError(f"trainer.{key} is set by the kit")
             if key not in options:
-                raise ValueError(f"Key '{key}' not in Lightning's Trainer.{suggest(key, options)} Full key: trainer.{key}")
+                raise ValueError(
+                    f"Key '{key}' not in Lightning's Trainer.{suggest(key, options)} Full key: trainer.{key}"
+                )
         for key in self.loggers:
             if key not in LOGGERS:
                 raise ValueError(f"loggers.{key}: there are {', '.join(LOGGERS)}.{suggest(key, LOGGERS)}")
@@ -126,7 +128,8 @@ def check_keys(node: Any, kind: Any, prefix: str, source: str) -> None:
             if key not in hints:
                 known = [entry.name for entry in fields(owner)]
                 raise ValueError(
-                    f"{source}: Key '{key}' not in '{cast(type, owner).__name__}'.{suggest(str(key), known)} Full key: {name}"
+                    f"{source}: Key '{key}' not in '{cast(type, owner).__name__}'.{suggest(str(key), known)} "
+                    f"Full key: {name}"
                 )
             if not OmegaConf.is_missing(node, key):
                 check_keys(node._get_node(key), hints[str(key)], f"{name}.", source)

@@ -21,7 +21,7 @@ from salmonn_lab.data.modules import Benchmark as Examples
 from salmonn_lab.data.modules import SpeechDataModule
 from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.predictions import append_predictions, read_predictions, write_predictions
-from salmonn_lab.progress import progress_callbacks
+from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
 
 HARDWARE_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision")
@@ -124,6 +124,7 @@ def publish(run: runs.Run, results: Sequence[report.BenchmarkResult]) -> None:
 
 def main() -> None:
     """Run the command."""
+    quiet_libraries()
     parser = argparse.ArgumentParser(
         prog="python -m salmonn_lab.evaluate",
         description="Measure a trained run on benchmarks; predictions, scores and report land in its folder.",
@@ -131,7 +132,12 @@ def main() -> None:
     )
     parser.add_argument("--run", required=True, help="the run's folder")
     parser.add_argument("--checkpoint", type=Path, help="another checkpoint than the run's last.ckpt")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="benchmarks=[NAME or MANIFEST, ...], model.lora.scale=2.0, trainer.devices=2")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="benchmarks=[NAME or MANIFEST, ...], model.lora.scale=2.0, trainer.devices=2",
+    )
     options = parser.parse_intermixed_args(sys.argv[1:])
     run = runs.find(options.run)
     overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]

@@ -21,7 +21,7 @@ from salmonn_lab.config import RunConfig, load_config, to_yaml
 from salmonn_lab.console import console, progress, run_command
 from salmonn_lab.data.modules import SpeechDataModule, check_data
 from salmonn_lab.evaluate import data_module, measure, publish
-from salmonn_lab.progress import progress_callbacks
+from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
 
 
@@ -181,6 +181,7 @@ def print_problems(config: RunConfig) -> None:
 
 def main() -> None:
     """Run the command."""
+    quiet_libraries()
     options = parse(sys.argv[1:])
     config = load_config(options.config, options.overrides)
     if options.print_config:

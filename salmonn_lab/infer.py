@@ -15,6 +15,7 @@ from salmonn_lab.data.modules import Benchmark
 from salmonn_lab.evaluate import data_module
 from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.predictions import write_atomically
+from salmonn_lab.progress import quiet_libraries
 
 
 def answer(run: runs.Run, files: Sequence[str], question: str, decoding: DecodingConfig) -> Iterator[Prediction]:
@@ -33,6 +34,7 @@ def answer(run: runs.Run, files: Sequence[str], question: str, decoding: Decodin
 
 def main() -> None:
     """Run the command."""
+    quiet_libraries()
     parser = argparse.ArgumentParser(
         prog="python -m salmonn_lab.infer",
         description="Ask a run about audio files; prints the answer, or a JSON line per file if there are several.",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
 from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
+from transformers.utils import logging as transformers_logging
 
 from salmonn_lab.console import console
 
@@ -55,3 +58,10 @@ class NoBar(ProgressBar):
 
     def disable(self) -> None:
         """Do nothing."""
+
+
+def quiet_libraries() -> None:
+    """Keep hints and progress of libraries that a user of the commands cannot act on off the terminal."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=r"(transformers|lightning)\.")

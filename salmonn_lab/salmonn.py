@@ -54,6 +54,8 @@ class OptimConfig:
     """Rate of the bridge at the last step."""
     ctc_steps: int = 0
     """First steps that train the bridge alone, by CTC against the LLM's embeddings, LLM not run. Ours, not the paper's."""
+    ctc_tasks: list[str] = field(default_factory=lambda: ["asr"])
+    """What these steps train on: tasks whose target says what is heard, in order. Other examples sit them out."""
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -140,24 +142,31 @@ class Salmonn(lightning.LightningModule):
         torch.manual_seed(int(state[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the *sum* of the token losses; `on_before_optimizer_step` divides by the tokens of all ranks and steps."""
-        targets = int(batch.target_mask.sum())
-        if self.optim is not None and self.global_step < self.optim.ctc_steps:
+        """Return the *sum* of the token losses; `on_before_optimizer_step` divides by all tokens of the step."""
+        heard = self.rows_for_ctc(batch)
+        if heard:
+            batch = select(batch, heard)
             ids = [row[mask].tolist()[:-1] for row, mask in zip(batch.target_ids, batch.target_mask, strict=True)]
-            loss = self.llm.ctc_losses(self.audio_tokens(batch), ids).sum()
-            name = "ctc_loss"
+            loss, name = self.llm.ctc_losses(self.audio_tokens(batch), ids).sum(), "ctc_loss"
         else:
-            loss = self.token_losses(batch).sum()
-            name = "train_loss"
+            loss, name = self.token_losses(batch).sum(), "train_loss"
+        targets = int(batch.target_mask.sum())
         mean = loss.detach() / targets
         if not torch.isfinite(mean):
             raise FloatingPointError(
-                f"the loss is {float(mean)} at step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx}); "
+                f"the loss is {float(mean)} at step {self.global_step} "
+                f"(epoch {self.current_epoch}, batch {batch_idx}); "
                 f"clips of the batch: {', '.join(batch.ids)}"
             )
         self._targets += targets
         self.log(name, mean, prog_bar=True, batch_size=len(batch.ids))
         return loss
+
+    def rows_for_ctc(self, batch: Batch) -> list[int]:
+        """Return the rows that a CTC step trains on; none after the CTC steps."""
+        if self.optim is None or self.global_step >= self.optim.ctc_steps:
+            return []
+        return [row for row, task in enumerate(batch.tasks) if task in self.optim.ctc_tasks]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Turn the gradient of the summed loss into that of the mean over all target tokens of the step.
@@ -165,9 +174,7 @@ class Salmonn(lightning.LightningModule):
         Lightning has divided by the number of accumulated batches, DDP by the number of ranks; both are undone here,
         so that a token weighs the same in whatever batch and on whatever rank it came.
         """
-        targets = self.trainer.strategy.reduce(
-            torch.tensor(float(self._targets), device=self.device), reduce_op="sum"
-        )
+        targets = self.trainer.strategy.reduce(torch.tensor(float(self._targets), device=self.device), reduce_op="sum")
         factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / float(targets)
         self._targets = 0
         gradients = [p.grad for p in self.parameters() if p.requires_grad and p.grad is not None]
@@ -266,6 +273,11 @@ class Salmonn(lightning.LightningModule):
         different = sorted(name for name in mine if theirs.get(name) != mine[name])
         if different:
             raise ValueError(f"{source} was trained beside other frozen weights: {', '.join(different)}")
+
+
+def select(batch: Batch, rows: list[int]) -> Batch:
+    """Return some rows of a batch."""
+    return Batch(*[part[rows] if isinstance(part, Tensor) else [part[row] for row in rows] for part in batch])
 
 
 def fingerprint(part: nn.Module) -> str:

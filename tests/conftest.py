@@ -76,7 +76,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_samples(model: Salmonn) -> list[Sample]:
     """Return five samples of different audio, prompt and answer lengths."""
     tokenizer = model.llm.tokenizer
-    ids = lambda text: tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
     return [
         Sample(
             id=f"clip-{index}",
@@ -85,6 +88,7 @@ def make_samples(model: Salmonn) -> list[Sample]:
             after_ids=ids(" please" * (1 + index % 3) + "\nASSISTANT:"),
             target_ids=(*ids(text), tokenizer.eos_token_id),
             prompt="USER: <SpeechHere>\nASSISTANT:",
+            task="asr",
             references=(text,),
         )
         for index, text in enumerate(WORDS)
@@ -94,4 +98,6 @@ def make_samples(model: Salmonn) -> list[Sample]:
 def make_batch(model: Salmonn, order: list[int] | None = None) -> Batch:
     """Return some of the five samples as one batch."""
     samples = make_samples(model)
-    return collate([samples[index] for index in (order if order is not None else range(len(samples)))], model.llm.pad_id)
+    return collate(
+        [samples[index] for index in (order if order is not None else range(len(samples)))], model.llm.pad_id
+    )

@@ -54,7 +54,10 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.bridge.levle=window", r"Key 'levle' not in 'BridgeConfig'\. Did you mean 'level'\? Full key: model\.bridge\.levle"),
+        (
+            "model.bridge.levle=window",
+            r"Key 'levle' not in 'BridgeConfig'\. Did you mean 'level'\? Full key: model\.bridge\.levle",
+        ),
         ("modle.bridge.level=window", r"Key 'modle' not in 'RunConfig'\. Did you mean 'model'\?"),
         ("model.bridge.level=windows", r"Invalid value 'windows', expected one of"),
         ("model.bridge.num_queries=many", r"many.*Integer|model\.bridge\.num_queries"),

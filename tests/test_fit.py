@@ -40,7 +40,13 @@ def settings(tiny: Path, corpus: Path, tmp_path: Path) -> Path:
             "num_workers": 0,
         },
         "optim": {"lr": 0.01, "warmup_steps": 2},
-        "trainer": {"max_steps": 8, "precision": "32-true", "accelerator": "cpu", "gradient_clip_val": 1.0, "log_every_n_steps": 1},
+        "trainer": {
+            "max_steps": 8,
+            "precision": "32-true",
+            "accelerator": "cpu",
+            "gradient_clip_val": 1.0,
+            "log_every_n_steps": 1,
+        },
         "checkpoint_every": 1,
     }
     path = tmp_path / "config.yaml"
@@ -116,7 +122,7 @@ def test_training_in_two_parts_equals_training_in_one(settings: Path, tmp_path: 
     straight = fit(load_config([settings], [f"out_dir={tmp_path / 'straight'}"]))
     config = load_config([settings], ["trainer.max_steps=8"])
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     from salmonn_lab.salmonn import Salmonn
@@ -125,12 +131,12 @@ def test_training_in_two_parts_equals_training_in_one(settings: Path, tmp_path: 
 
     def training_step(self: Salmonn, batch: object, batch_idx: int) -> torch.Tensor:
         if self.global_step == stop:
-            raise Stopped
+            raise StoppedError
         return original(self, batch, batch_idx)  # type: ignore[arg-type]
 
     Salmonn.training_step = training_step  # type: ignore[method-assign, assignment]
     try:
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             fit(config)
     finally:
         Salmonn.training_step = original  # type: ignore[method-assign]
@@ -172,7 +178,9 @@ def spoil(tmp_path: Path, corpus: Path, kind: str) -> list[str]:
         lines = []
     elif kind == "missing audio":
         (folder / "3.flac").unlink()
-        lines = [json.dumps({key: value for key, value in json.loads(line).items() if key != "duration"}) for line in lines]
+        lines = [
+            json.dumps({key: value for key, value in json.loads(line).items() if key != "duration"}) for line in lines
+        ]
     elif kind == "corrupt audio":
         (folder / "3.flac").write_bytes(b"fLaC" + b"\0" * 100)
     elif kind == "unknown task":

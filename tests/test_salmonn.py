@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,12 @@ def vary(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:
 
 
 def train(model: Salmonn, batches: list[Batch], **options: Any) -> lightning.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = lightning.Trainer(accelerator="cpu", **quiet, **options)
     trainer.fit(model, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     return trainer
@@ -134,7 +140,9 @@ def test_frozen_encoders_stay_in_evaluation_mode(tiny_config: ModelConfig) -> No
 def test_a_checkpoint_of_another_shape_is_refused_by_name(tiny_config: ModelConfig) -> None:
     state = Salmonn(tiny_config).trainable_state()
     other = Salmonn(vary(tiny_config, {"bridge.num_queries": 2}))
-    with pytest.raises(ValueError, match=r"other\.ckpt does not fit .* bridge\.queries is \(1, 1, 32\), the config makes it"):
+    with pytest.raises(
+        ValueError, match=r"other\.ckpt does not fit .* bridge\.queries is \(1, 1, 32\), the config makes it"
+    ):
         other.load_trainable_state(state, "other.ckpt")
 
 
@@ -153,7 +161,7 @@ def test_the_learning_rate_warms_up_once_and_ends_at_its_minimum() -> None:
     assert rates[2999] == pytest.approx(2.999e-5, rel=1e-3)
     assert rates[3000] == pytest.approx(2.9945e-5, rel=1e-4)
     assert rates[-1] == pytest.approx(1e-5)
-    assert all(later <= earlier for earlier, later in zip(rates[3000:], rates[3001:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[3000:]))
 
 
 def test_every_trainable_weight_is_optimized_once_and_only_matrices_decay(tiny_config: ModelConfig) -> None:

@@ -30,6 +30,7 @@ def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
         target_ids=target_ids,
         target_mask=target_mask,
         prompts=[sample.prompt for sample in samples],
+        tasks=[sample.task for sample in samples],
         references=[sample.references for sample in samples],
         meta=[sample.meta for sample in samples],
     )

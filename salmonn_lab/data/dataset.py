@@ -80,6 +80,7 @@ class SpeechDataset(Dataset[Sample]):
             after_ids=self._tokens(after),
             target_ids=() if self.mode == "predict" else self._target(example),
             prompt=prompt,
+            task=example.task,
             references=example.references or (example.target,),
             meta=example.meta,
         )

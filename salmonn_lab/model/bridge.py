@@ -41,9 +41,9 @@ class BridgeConfig:
     dropout: float = 0.1
     """On hidden states and attention weights."""
     span: Literal["thirty_seconds", "clip"] = "thirty_seconds"
-    """`thirty_seconds`: every clip is padded to 30 s and costs 88 tokens, as released; `clip`: only windows with audio."""
+    """`thirty_seconds`: each clip is padded to 30 s and costs 88 tokens, as released; `clip`: only windows with audio."""
     output_scale: Literal["none", "embedding"] = "none"
-    """`embedding` normalises tokens to the spread of the LLM's embeddings: learns far faster from scratch; ours."""
+    """`embedding`: tokens get the spread of the LLM's embeddings; learns far faster from scratch; ours."""
 
     def __post_init__(self) -> None:
         for name in ("num_queries", "num_layers", "hidden_dim", "num_heads"):
@@ -51,7 +51,8 @@ class BridgeConfig:
                 raise ValueError(f"model.bridge.{name} must be at least 1, got {getattr(self, name)}")
         if self.hidden_dim % self.num_heads:
             raise ValueError(
-                f"model.bridge.hidden_dim must be a multiple of model.bridge.num_heads, got {self.hidden_dim} and {self.num_heads}"
+                "model.bridge.hidden_dim must be a multiple of model.bridge.num_heads, "
+                f"got {self.hidden_dim} and {self.num_heads}"
             )
         for name in ("window_seconds", "stride_seconds"):
             if not 0.02 <= getattr(self, name) <= 30:

@@ -27,7 +27,9 @@ class AudioEncoderConfig:
 class Encoders(nn.Module):
     """Whisper and the audio encoder, frozen: no gradient, and never in training mode (no dropout, no layer drop)."""
 
-    def __init__(self, whisper: WhisperConfig | None, audio: AudioEncoderConfig | None, *, thirty_seconds: bool) -> None:
+    def __init__(
+        self, whisper: WhisperConfig | None, audio: AudioEncoderConfig | None, *, thirty_seconds: bool
+    ) -> None:
         super().__init__()
         if whisper is None and audio is None:
             raise ValueError("model.whisper and model.audio_encoder are both null: the model would hear nothing")
@@ -36,7 +38,9 @@ class Encoders(nn.Module):
             streams.append(WhisperSpeechEncoder(whisper.checkpoint, thirty_seconds=thirty_seconds))
         if audio is not None:
             if audio.kind == "beats":
-                raise ValueError("model.audio_encoder.kind: 'beats' cannot be loaded by this version; use 'yamnet' or null")
+                raise ValueError(
+                    "model.audio_encoder.kind: 'beats' cannot be loaded by this version; use 'yamnet' or null"
+                )
             streams.append(Yamnet.from_pretrained(audio.checkpoint))
         self.streams = nn.ModuleList(streams)
         self.dims: list[int] = [stream.dim for stream in streams]
@@ -52,4 +56,3 @@ class Encoders(nn.Module):
         """Return one stream of frames at 50 Hz per encoder, Whisper's first."""
         with torch.autocast(waveforms.device.type, enabled=False):
             return tuple(stream(waveforms, lengths) for stream in self.streams)
-

@@ -82,7 +82,10 @@ def fastest_dtype() -> Literal["float32", "bfloat16"]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(512, 1024, dtype=dtype, device=device), torch.ones(1024, 1024, dtype=dtype, device=device)
+        left, right = (
+            torch.ones(512, 1024, dtype=dtype, device=device),
+            torch.ones(1024, 1024, dtype=dtype, device=device),
+        )
         trials = []
         for _ in range(5):
             start = time.perf_counter()
@@ -111,7 +114,9 @@ class LanguageModel(nn.Module):
         model = AutoModelForCausalLM.from_pretrained(config.checkpoint, dtype=dtype, attn_implementation="sdpa")
         for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
             if getattr(model.config, name, None) not in (None, 1.0):
-                raise ValueError(f"model.llm.checkpoint: {config.checkpoint} changes its logits by {name}, which is not supported")
+                raise ValueError(
+                    f"model.llm.checkpoint: {config.checkpoint} changes its logits by {name}, which is not supported"
+                )
         model.requires_grad_(False)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -134,7 +139,9 @@ class LanguageModel(nn.Module):
         object.__setattr__(self, "base", base)  # a second name for the same module, not a second child
         if self.tokenizer.eos_token_id is None:
             raise ValueError(f"model.llm.checkpoint: the tokenizer of {config.checkpoint} has no end-of-sequence token")
-        self.pad_id: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        self.pad_id: int = (
+            self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        )
 
     base: Any
 
@@ -193,7 +200,7 @@ class LanguageModel(nn.Module):
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def layout(self, audio: AudioTokens, batch: Batch, *, target: bool) -> Rows:
-        """Lay out `before | audio | after | target` without holes: padding at the end, or at the left without target."""
+        """Lay out `before | audio | after | target` without holes; padding at the end, or left without target."""
         table, dtype = self.embedding, self.embedding.weight.dtype
         embeds: list[Tensor] = [table(batch.before_ids), audio.embeds.to(dtype), table(batch.after_ids)]
         masks: list[Tensor] = [batch.before_mask, audio.mask, batch.after_mask]

@@ -67,7 +67,9 @@ class WhisperSpeechEncoder(nn.Module):
         if longest > THIRTY_SECONDS:
             raise ValueError(f"Whisper reads at most 30 s, got a clip of {longest / SAMPLE_RATE:.1f} s")
         count = math.ceil((THIRTY_SECONDS if self.thirty_seconds else longest) / SAMPLES_PER_FRAME)
-        own = torch.full_like(lengths, count) if self.thirty_seconds else lengths.add(319).div(320, rounding_mode="floor")
+        own = (
+            torch.full_like(lengths, count) if self.thirty_seconds else lengths.add(319).div(320, rounding_mode="floor")
+        )
         mask = torch.arange(count, device=lengths.device) < own[:, None]
         features = self._encode(self.log_mel(waveforms, lengths, 2 * count), mask)
         return Frames(features * mask[..., None], mask)

@@ -105,7 +105,9 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(model: Salmon
         torch.manual_seed(1)
         llm = LanguageModel(config, LoraConfig(rank=2, dropout=0.0)).train()
         count = [0]
-        llm.base.model.layers[0].input_layernorm.register_forward_hook(lambda *_, count=count: count.__setitem__(0, count[0] + 1))
+        llm.base.model.layers[0].input_layernorm.register_forward_hook(
+            lambda *_, count=count: count.__setitem__(0, count[0] + 1)
+        )
         torch.manual_seed(2)
         tokens = audio([1, 2, 3, 4, 5], llm.dim)
         tokens.embeds.requires_grad_()

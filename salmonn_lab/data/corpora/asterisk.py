@@ -58,9 +58,9 @@ def find(root: Path | None = None) -> Path:
     if missing:
         raise FileNotFoundError(
             f"Asterisk prompts: missing {' and '.join(missing)}. On Debian or Ubuntu: "
-            "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav; or, without root or where documentation "
-            "is not installed (many containers): apt-get download asterisk-core-sounds-en asterisk-core-sounds-en-wav, "
-            "then dpkg -x FILE.deb DIR for both, and give DIR as the root."
+            "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav; or, without root or where "
+            "documentation is not installed (many containers): apt-get download asterisk-core-sounds-en "
+            "asterisk-core-sounds-en-wav, then dpkg -x FILE.deb DIR for both, and give DIR as the root."
         )
     return top
 

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from salmonn_lab.data.corpora.sounds import SoundClip
-from salmonn_lab.data.corpora.speech import Utterance
+from salmonn_lab.data.corpora.speech import Utterance, plan
 
 KINDS = ("yes_no", "which", "four_choice", "how_many")
 SHARES = (0.4, 0.2, 0.3, 0.1)
 """How often each kind is asked."""
-SLOTS = {"room": "room", "device": "device", "person": "person", "city": "city", "music": "kind of music", "item": "item"}
+SLOTS = {
+    "room": "room",
+    "device": "device",
+    "person": "person",
+    "city": "city",
+    "music": "kind of music",
+    "item": "item",
+}
 """Slots of a command that are asked for, and how."""
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -48,9 +55,11 @@ def ask_about_speech(utterances: Sequence[Utterance], count: int, seed: str) -> 
     """Return `count` utterances with a question each: about a slot of a command, or the digits of a number."""
     chance = random.Random(seed)
     commands = [utterance for utterance in utterances if SLOTS.keys() & utterance.slots.keys()]
-    numbers = [utterance for utterance in utterances if " " in utterance.text and utterance.slots.get("digits", "1") in "2345"]
+    numbers = [
+        utterance for utterance in utterances if " " in utterance.text and utterance.slots.get("digits", "1") in "2345"
+    ]
     digits = [utterance for utterance in numbers if len(utterance.text.split()) == int(utterance.slots["digits"])]
-    values = {slot: sorted({u.slots[slot] for u in commands if slot in u.slots}) for slot in SLOTS}
+    values = {slot: sorted({u.slots[slot] for u in plan("train") if slot in u.slots}) for slot in SLOTS}
     asked = []
     for kind in chance.choices(KINDS, SHARES, k=count):
         if kind == "how_many":

@@ -65,7 +65,12 @@ def make(
         return Example(clip.id, (segment,), task, target, duration=seconds[clip.id], **more)  # type: ignore[arg-type]
 
     def transcript(utterance: Utterance) -> Example:
-        return example(utterance, "asr", utterance.text, meta={"kind": utterance.kind, "voice": "/".join(map(str, utterance.voice))})
+        return example(
+            utterance,
+            "asr",
+            utterance.text,
+            meta={"kind": utterance.kind, "voice": "/".join(map(str, utterance.voice))},
+        )
 
     def label(clip: SoundClip) -> Example:
         return example(clip, "sound_label", clip.label)
@@ -82,7 +87,10 @@ def make(
 
     for split in SPLITS:
         half = max(4, round(QUESTIONS[split] * scale / 2))
-        asked = [*ask_about_speech(said[split], half, f"{split} speech"), *ask_about_sounds(heard[split], half, f"{split} sounds")]
+        asked = [
+            *ask_about_speech(said[split], half, f"{split} speech"),
+            *ask_about_sounds(heard[split], half, f"{split} sounds"),
+        ]
         questions = [answered(number, clip, question) for number, (clip, question) in enumerate(asked)]
         write_manifest(folder / f"questions_{split}.jsonl", questions)
         captions = list(map(captioned, every(heard[split], max(2, round(CAPTIONS[split] * scale)))))
@@ -109,4 +117,3 @@ def write_clip(folder: Path, parts: Mapping[str, Path], clip: Clip) -> float:
 def every(clips: Sequence[SoundClip], count: int) -> Sequence[SoundClip]:
     """Return about `count` clips, evenly spread."""
     return clips[:: max(1, len(clips) // count)]
-

@@ -27,7 +27,8 @@ _RECORDS = {
     b"igen": np.dtype([("kind", "<u2"), ("amount", "<i2")]),
     b"shdr": np.dtype(
         [
-            *((name, "S20" if name == "name" else "<u4") for name in ("name", "start", "end", "loop", "loop_end", "rate")),
+            ("name", "S20"),
+            *((name, "<u4") for name in ("start", "end", "loop", "loop_end", "rate")),
             ("key", "u1"),
             ("cents", "i1"),
             ("link", "<u2"),
@@ -40,7 +41,8 @@ _RECORDS = {
 START, END, LOOP, LOOP_END = 0, 1, 2, 3
 START_COARSE, END_COARSE, LOOP_COARSE, LOOP_END_COARSE = 4, 12, 45, 50
 ATTACK, HOLD, DECAY, SUSTAIN, RELEASE = 34, 35, 36, 37, 38
-INSTRUMENT, KEYS, VELOCITIES, ATTENUATION, COARSE, FINE, SAMPLE, MODES, SCALE, ROOT = 41, 43, 44, 48, 51, 52, 53, 54, 56, 58
+INSTRUMENT, KEYS, VELOCITIES, ATTENUATION = 41, 43, 44, 48
+COARSE, FINE, SAMPLE, MODES, SCALE, ROOT = 51, 52, 53, 54, 56, 58
 DEFAULTS = {ATTACK: -12000, HOLD: -12000, DECAY: -12000, RELEASE: -12000, SCALE: 100, ROOT: -1}
 RELATIVE = (ATTACK, HOLD, DECAY, SUSTAIN, RELEASE, ATTENUATION, COARSE, FINE)
 """What a preset adds to its instrument's value."""
@@ -55,8 +57,10 @@ class Zone:
     samples: NDArray[np.float32]
     """At `rate`, in -1 to 1."""
     rate: int
-    root: float
-    """The key at which the samples sound unchanged; its fraction holds the tuning."""
+    root: int
+    """The key at which the samples sound as they were recorded, but for `tuning`."""
+    tuning: float
+    """Semitones added at every key."""
     semitones_per_key: float
     gain: float
     loop: tuple[int, int] | None
@@ -99,7 +103,7 @@ def read_bank(path: str | Path) -> Bank:
     if missing := [name.decode() for name in (b"smpl", *_RECORDS) if name not in chunks]:
         raise ValueError(f"{path}: the SoundFont is cut short: it has no chunk {', '.join(missing)}")
     tables = {name: np.frombuffer(chunks[name], dtype) for name, dtype in _RECORDS.items()}
-    pool = np.frombuffer(chunks[b"smpl"], "<i2").astype(np.float32) / 32768
+    pool = np.frombuffer(chunks[b"smpl"], "<i2").astype(np.float32) / np.float32(32768)
     instruments = [_zones(tables, b"i", index, SAMPLE) for index in range(len(tables[b"inst"]) - 1)]
     bank: dict[tuple[int, int], list[Zone]] = {}
     for index, preset in enumerate(tables[b"phdr"][:-1]):
@@ -112,9 +116,7 @@ def read_bank(path: str | Path) -> Bank:
     return bank
 
 
-def render(
-    bank: Bank, program: int, notes: Sequence[Note], seconds: float, *, number: int = 0
-) -> NDArray[np.float32]:
+def render(bank: Bank, program: int, notes: Sequence[Note], seconds: float, *, number: int = 0) -> NDArray[np.float32]:
     """Return notes as 16 kHz mono, `seconds` long.
 
     Args:
@@ -135,7 +137,8 @@ def render(
     for note in notes:
         # The fraction of a key is its tuning; the key itself chooses the zone.
         key = round(note.key)
-        found = [zone for zone in bank[number, program] if _holds(zone.keys, key) and _holds(zone.velocities, note.velocity)]
+        zones = bank[number, program]
+        found = [zone for zone in zones if _holds(zone.keys, key) and _holds(zone.velocities, note.velocity)]
         if not found:
             raise ValueError(f"program {program} of bank {number} has no sound for key {key}, velocity {note.velocity}")
         start = round(note.start * rate)
@@ -160,7 +163,8 @@ def _chunks(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
 
 def _zones(tables: Mapping[bytes, NDArray[np.void]], level: bytes, index: int, last: int) -> list[dict[int, int]]:
     """Return the generators of every zone of a preset or an instrument; `last` is the one that a zone ends with."""
-    headers, bags, generators = (tables[name] for name in ((b"phdr" if level == b"p" else b"inst"), level + b"bag", level + b"gen"))
+    headers = tables[b"phdr" if level == b"p" else b"inst"]
+    bags, generators = tables[level + b"bag"], tables[level + b"gen"]
     shared: dict[int, int] = {}
     zones = []
     for number, bag in enumerate(range(headers["bag"][index], headers["bag"][index + 1])):
@@ -207,11 +211,14 @@ def _zone(
         velocities,
         pool[start:end],
         int(header["rate"]),
-        root - value(COARSE) - (value(FINE) + int(header["cents"])) / 100,
+        root,
+        value(COARSE) + (value(FINE) + int(header["cents"])) / 100,
         value(SCALE) / 100,
         10 ** (-max(0, value(ATTENUATION)) / 200),
         (loop - start, loop_end - start) if looped else None,
-        *(2 ** (value(kind) / 1200) for kind in (ATTACK, HOLD, DECAY)),
+        attack=2 ** (value(ATTACK) / 1200),
+        hold=2 ** (value(HOLD) / 1200),
+        decay=2 ** (value(DECAY) / 1200),
         sustain=min(max(value(SUSTAIN), 0), 1440) / 10,
         release=2 ** (value(RELEASE) / 1200),
     )
@@ -223,8 +230,8 @@ def _holds(limits: tuple[int, int], value: int) -> bool:
 
 def _sound(zone: Zone, note: Note, rate: int, room: int) -> NDArray[np.float64]:
     """Return one note of one zone at a rate, at most `room` long."""
-    # Tuning belongs to the zone's root: only whole keys are scaled by it.
-    step = 2 ** ((note.key - zone.root) * zone.semitones_per_key / 12) * zone.rate / rate
+    # The scale is of keys alone: a zone that sounds the same at every key is still tuned (section 8.1.3, scaleTuning).
+    step = 2 ** (((note.key - zone.root) * zone.semitones_per_key + zone.tuning) / 12) * zone.rate / rate
     release = min(max(zone.release, 0.01), LONGEST_RELEASE)
     # A drum's zone is not cut when its key is let go: it rings to its end, as players send such notes.
     last = (len(zone.samples) - 1) / step if zone.loop is None else (note.duration + release) * rate
