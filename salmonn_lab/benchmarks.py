@@ -101,7 +101,10 @@ def row(
     return name, benchmark
 
 
-QUICKSTART = {"licence": "CC0, MIT, GPL-2 (sound bank)", "how_to_get": "python -m salmonn_lab.assets quickstart"}
+QUICKSTART = {
+    "licence": "Apache-2.0 (speech), GPL-2 (sound bank), MIT (birds)",
+    "how_to_get": "python -m salmonn_lab.assets quickstart",
+}
 ASTERISK = {
     "licence": "CC BY-SA 3.0",
     "how_to_get": "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav, or unpack both with dpkg -x "

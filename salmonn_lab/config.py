@@ -123,16 +123,16 @@ def check_keys(node: Any, kind: Any, prefix: str, source: str) -> None:
     owner = next((arg for arg in (kind, *get_args(kind)) if is_dataclass(arg)), None)
     if isinstance(node, DictConfig) and owner is not None and not node._is_none():
         hints = get_type_hints(owner)
-        for key in node:
+        for key in map(str, node):
             name = f"{prefix}{key}"
             if key not in hints:
                 known = [entry.name for entry in fields(owner)]
                 raise ValueError(
-                    f"{source}: Key '{key}' not in '{cast(type, owner).__name__}'.{suggest(str(key), known)} "
+                    f"{source}: Key '{key}' not in '{cast(type, owner).__name__}'.{suggest(key, known)} "
                     f"Full key: {name}"
                 )
             if not OmegaConf.is_missing(node, key):
-                check_keys(node._get_node(key), hints[str(key)], f"{name}.", source)
+                check_keys(node._get_node(key), hints[key], f"{name}.", source)
     elif OmegaConf.is_list(node) and not node._is_none():
         for index in range(len(node)):
             check_keys(node._get_node(index), kind, f"{prefix[:-1]}[{index}].", source)

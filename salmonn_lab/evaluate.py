@@ -42,7 +42,7 @@ class PredictionWriter(Callback):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        outputs: list[Prediction],  # type: ignore[override]
+        outputs: list[Prediction],
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,

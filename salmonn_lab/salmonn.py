@@ -6,11 +6,13 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.loops.progress import _ProcessedTracker
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -53,7 +55,7 @@ class OptimConfig:
     min_lr: float = 1e-5
     """Rate of the bridge at the last step."""
     ctc_steps: int = 0
-    """First steps that train the bridge alone, by CTC against the LLM's embeddings, LLM not run. Ours, not the paper's."""
+    """First steps: the bridge alone is trained, by CTC against the LLM's embeddings. Ours, not the paper's."""
     ctc_tasks: list[str] = field(default_factory=lambda: ["asr"])
     """What these steps train on: tasks whose target says what is heard, in order. Other examples sit them out."""
 
@@ -137,7 +139,7 @@ class Salmonn(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by (seed, batches so far, rank): a resumed run draws what the straight run would have drawn."""
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        done = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
         state = np.random.SeedSequence([self.seed, done, self.global_rank]).generate_state(1)
         torch.manual_seed(int(state[0]))
 
@@ -180,7 +182,7 @@ class Salmonn(lightning.LightningModule):
         gradients = [p.grad for p in self.parameters() if p.requires_grad and p.grad is not None]
         torch._foreach_mul_(gradients, factor)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW over the trainable weights, and its schedule per optimizer step."""
         if self.optim is None:
             raise ValueError("this Salmonn was built without an OptimConfig and cannot be trained")
@@ -277,7 +279,7 @@ class Salmonn(lightning.LightningModule):
 
 def select(batch: Batch, rows: list[int]) -> Batch:
     """Return some rows of a batch."""
-    return Batch(*[part[rows] if isinstance(part, Tensor) else [part[row] for row in rows] for part in batch])
+    return Batch._make(part[rows] if isinstance(part, Tensor) else [part[row] for row in rows] for part in batch)
 
 
 def fingerprint(part: nn.Module) -> str:

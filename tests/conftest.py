@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 import torch
@@ -13,17 +12,16 @@ import torch
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(2)
 
+from samples import WORDS, waveform
+
 from salmonn_lab import tiny as tiny_checkpoints
-from salmonn_lab.batch import Batch, Example, Sample, Segment
-from salmonn_lab.data.collate import collate
+from salmonn_lab.batch import Example, Segment
 from salmonn_lab.data.manifest import write_manifest
 from salmonn_lab.model.bridge import BridgeConfig
 from salmonn_lab.model.encoders import AudioEncoderConfig
 from salmonn_lab.model.llm import LLMConfig, LoraConfig
 from salmonn_lab.model.whisper import WhisperConfig
-from salmonn_lab.salmonn import ModelConfig, Salmonn
-
-WORDS = ["one two", "three", "four five six", "seven", "eight nine"]
+from salmonn_lab.salmonn import ModelConfig
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +49,6 @@ def tiny_config(tiny: Path) -> ModelConfig:
     )
 
 
-def waveform(seconds: float, seed: int) -> np.ndarray:
-    """Return a tone in noise, different for every seed."""
-    generator = np.random.default_rng(seed)
-    time = np.arange(int(seconds * 16_000)) / 16_000
-    tone = np.sin(2 * np.pi * generator.uniform(100, 2000) * time)
-    return (0.3 * tone + 0.01 * generator.standard_normal(len(time))).astype(np.float32)
-
-
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a manifest of five short clips with transcripts, beside their audio."""
@@ -71,33 +61,3 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         examples.append(Example(f"clip-{index}", (segment,), "asr", text, duration=seconds))
     write_manifest(folder / "corpus.jsonl", examples)
     return folder / "corpus.jsonl"
-
-
-def make_samples(model: Salmonn) -> list[Sample]:
-    """Return five samples of different audio, prompt and answer lengths."""
-    tokenizer = model.llm.tokenizer
-
-    def ids(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    return [
-        Sample(
-            id=f"clip-{index}",
-            waveform=torch.from_numpy(waveform(0.3 + 0.4 * index, index)),
-            before_ids=(tokenizer.bos_token_id, *ids("USER: " * (1 + index % 2))),
-            after_ids=ids(" please" * (1 + index % 3) + "\nASSISTANT:"),
-            target_ids=(*ids(text), tokenizer.eos_token_id),
-            prompt="USER: <SpeechHere>\nASSISTANT:",
-            task="asr",
-            references=(text,),
-        )
-        for index, text in enumerate(WORDS)
-    ]
-
-
-def make_batch(model: Salmonn, order: list[int] | None = None) -> Batch:
-    """Return some of the five samples as one batch."""
-    samples = make_samples(model)
-    return collate(
-        [samples[index] for index in (order if order is not None else range(len(samples)))], model.llm.pad_id
-    )

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import waveform
 from safetensors.numpy import save_file
+from samples import waveform
 
 from salmonn_lab import assets
 from salmonn_lab.assets import __main__ as command

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import soundfile
 import torch
 import yaml
-from conftest import waveform
+from samples import waveform
 
 from salmonn_lab.config import load_config
-from salmonn_lab.fit import fit
+from salmonn_lab.console import run_command
+from salmonn_lab.fit import fit, main
 from salmonn_lab.runs import find, load_model
 
 
@@ -52,6 +54,24 @@ def settings(tiny: Path, corpus: Path, tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+class Fail(Protocol):
+    """Runs `fit` with arguments that it must refuse, in this process; returns the line it says."""
+
+    def __call__(self, *arguments: object) -> str: ...
+
+
+@pytest.fixture
+def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Fail:
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["fit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command(main)
+        assert ended.value.code == 2
+        return only_error(capsys.readouterr().err)
+
+    return run
 
 
 def command(module: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
@@ -209,22 +229,29 @@ BAD_OVERRIDES = {
 
 
 @pytest.mark.parametrize("kind", BAD_INPUT)
-def test_bad_data_ends_fit_with_one_line_that_names_it(settings: Path, corpus: Path, tmp_path: Path, kind: str) -> None:
-    result = command("fit", "--config", settings, "data.validation=[]", *spoil(tmp_path, corpus, kind))
-    assert_one_line(result, BAD_INPUT[kind])
+def test_bad_data_ends_fit_with_one_line_that_names_it(
+    settings: Path, corpus: Path, tmp_path: Path, kind: str, fail: Fail
+) -> None:
+    error = fail("--config", settings, "data.validation=[]", *spoil(tmp_path, corpus, kind))
+    assert BAD_INPUT[kind] in error
 
 
 @pytest.mark.parametrize("override", BAD_OVERRIDES)
-def test_bad_settings_end_fit_with_one_line_that_names_them(settings: Path, override: str) -> None:
-    assert_one_line(command("fit", "--config", settings, override), BAD_OVERRIDES[override])
+def test_bad_settings_end_fit_with_one_line_that_names_them(settings: Path, override: str, fail: Fail) -> None:
+    assert BAD_OVERRIDES[override] in fail("--config", settings, override)
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], said: str) -> None:
     assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert said in only_error(result.stderr)
+
+
+def only_error(stderr: str) -> str:
+    """Return the one line that says what is wrong."""
+    assert "Traceback" not in stderr
+    errors = [line for line in stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
-    assert said in errors[0]
+    return errors[0]
 
 
 @pytest.mark.filterwarnings("ignore")

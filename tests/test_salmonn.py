@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from conftest import make_batch, make_samples
+from samples import make_batch, make_samples
 from torch.utils.data import DataLoader
 
 from salmonn_lab.batch import Batch
@@ -93,9 +93,9 @@ def test_losses_do_not_depend_on_batch_mates(name: str, tiny_config: ModelConfig
 @pytest.mark.filterwarnings("ignore")
 def test_one_batch_overfits_and_the_words_come_back(tiny_config: ModelConfig) -> None:
     config = vary(tiny_config, {"bridge.dropout": 0.0, "lora.dropout": 0.0, "lora.rank": 8, "bridge.num_queries": 2})
-    model = Salmonn(config, OptimConfig(lr=1e-2, warmup_steps=10, weight_decay=0.0), total_steps=400)
+    model = Salmonn(config, OptimConfig(lr=1e-2, warmup_steps=10, weight_decay=0.0), total_steps=250)
     batch = make_batch(model)
-    train(model, [batch] * 400, max_steps=400, gradient_clip_val=1.0)
+    train(model, [batch] * 250, max_steps=250, gradient_clip_val=1.0)
     model.eval()
     assert model.generate(batch, DecodingConfig(12, 1)) == [references[0] for references in batch.references]
 

@@ -120,16 +120,6 @@ SUPRIYA = Wheel(
 )
 """Recordings of birds (MIT)."""
 
-ARCADE = Wheel(
-    "arcade",
-    "3.3.3",
-    "arcade-3.3.3-py3-none-any.whl",
-    "25f4e0e5b8bcbe7a7d087c0a23b19e9f423b0c70ec00945c8712c9a3e541ebd2",
-    42_669_158,
-    members=("arcade/resources/assets/sounds/",),
-)
-"""Sounds of games (CC0)."""
-
 ASSETS = {
     asset.name: asset
     for asset in (
@@ -215,8 +205,8 @@ ASSETS = {
         Asset(
             "quickstart",
             "corpus: speech, sounds, music",
-            "CC0, MIT, GPL-2 (sound bank)",
-            (PRETTY_MIDI, SUPRIYA, ARCADE),
+            "Apache-2.0, MIT, GPL-2",
+            (PRETTY_MIDI, SUPRIYA),
             build_quickstart,
             size=100_000_000,
             readers=("py_nanotts",),

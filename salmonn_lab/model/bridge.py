@@ -41,7 +41,7 @@ class BridgeConfig:
     dropout: float = 0.1
     """On hidden states and attention weights."""
     span: Literal["thirty_seconds", "clip"] = "thirty_seconds"
-    """`thirty_seconds`: each clip is padded to 30 s and costs 88 tokens, as released; `clip`: only windows with audio."""
+    """`thirty_seconds`: each clip is padded to 30 s, 88 tokens, as released; `clip`: only windows with audio."""
     output_scale: Literal["none", "embedding"] = "none"
     """`embedding`: tokens get the spread of the LLM's embeddings; learns far faster from scratch; ours."""
 

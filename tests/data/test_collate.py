@@ -11,7 +11,9 @@ from salmonn_lab.data.collate import collate
 
 def sample(name: str, length: int, before: int, after: int, target: int) -> Sample:
     ids = [tuple(range(1, count + 1)) for count in (before, after, target)]
-    return Sample(name, torch.full((length,), 0.5), *ids, prompt=name, task="asr", references=(name,), meta={"n": length})
+    return Sample(
+        name, torch.full((length,), 0.5), *ids, prompt=name, task="asr", references=(name,), meta={"n": length}
+    )
 
 
 def test_rows_are_padded_at_the_right_and_masked() -> None:

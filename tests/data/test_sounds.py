@@ -220,7 +220,7 @@ def parts(tmp_path: Path) -> dict[str, Path]:
         for part, name in {clip.recording for clip in sounds.plan(split) if clip.recording}:
             (tmp_path / part / name).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(tmp_path / part / name, 0.5 * np.sin(np.arange(4410) / 10), 44_100)
-    return {name: tmp_path / name for name in ("pretty_midi", "supriya", "arcade")}
+    return {name: tmp_path / name for name in ("pretty_midi", "supriya")}
 
 
 def test_rendered_clips_keep_to_length_and_loudness(parts: dict[str, Path]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_batch
+from samples import make_batch
 from torch.nn import functional
 
 from salmonn_lab.batch import AudioTokens

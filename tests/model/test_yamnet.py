@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import waveform
+from samples import waveform
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence

@@ -22,6 +22,7 @@ SHARES = (("train", 70), ("validation", 8), ("test", 22))
 """Percent of the texts in each split."""
 MIN_TEST_WORDS = 3
 """Shorter prompts are single digits, letters and names: trained on, but not what a word error rate should rest on."""
+MAX_SECONDS = 30.0
 LICENSE = """\
 The recordings and transcripts are those of the Debian packages asterisk-core-sounds-en and asterisk-core-sounds-en-wav.
 Copyright 2003-2010 Allison Smith (http://www.theivrvoice.com), who recorded them, paid for by Digium, Inc.
@@ -130,12 +131,14 @@ def prepare(folder: Path, root: Path | None = None) -> dict[str, int]:
     """Write `asterisk_all.jsonl`, `asterisk_{train,validation,test}.jsonl` and `LICENSE.txt`; return what was counted.
 
     No text is in two splits. `all` and `test` hold prompts of three words and more. The recordings stay where they are.
+    Prompts of over 30 s, which SALMONN cannot hear whole, are left out.
     """
     prompts = scan(root)
-    long = [example for example in prompts.examples if example.meta["words"] >= MIN_TEST_WORDS]
+    heard = [example for example in prompts.examples if (example.duration or 0.0) <= MAX_SECONDS]
+    long = [example for example in heard if example.meta["words"] >= MIN_TEST_WORDS]
     sets = {"all": long}
     for name, _ in SHARES:
-        pool = long if name == "test" else prompts.examples
+        pool = long if name == "test" else heard
         sets[name] = [example for example in pool if split_of(example.target) == name]
     for name, examples in sets.items():
         write_manifest(folder / f"asterisk_{name}.jsonl", examples)
@@ -144,4 +147,5 @@ def prepare(folder: Path, root: Path | None = None) -> dict[str, int]:
         **{name: len(examples) for name, examples in sets.items()},
         "not_speech": prompts.not_speech,
         "without_audio": prompts.without_audio,
+        "too_long": len(prompts.examples) - len(heard),
     }

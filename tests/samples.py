@@ -1,0 +1,50 @@
+"""Small real audio, and batches of it, that tests of several packages share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from salmonn_lab.batch import Batch, Sample
+from salmonn_lab.data.collate import collate
+from salmonn_lab.salmonn import Salmonn
+
+WORDS = ["one two", "three", "four five six", "seven", "eight nine"]
+
+
+def waveform(seconds: float, seed: int) -> np.ndarray:
+    """Return a tone in noise, different for every seed."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(int(seconds * 16_000)) / 16_000
+    tone = np.sin(2 * np.pi * generator.uniform(100, 2000) * time)
+    return (0.3 * tone + 0.01 * generator.standard_normal(len(time))).astype(np.float32)
+
+
+def make_samples(model: Salmonn) -> list[Sample]:
+    """Return five samples of different audio, prompt and answer lengths."""
+    tokenizer = model.llm.tokenizer
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return [
+        Sample(
+            id=f"clip-{index}",
+            waveform=torch.from_numpy(waveform(0.3 + 0.4 * index, index)),
+            before_ids=(tokenizer.bos_token_id, *ids("USER: " * (1 + index % 2))),
+            after_ids=ids(" please" * (1 + index % 3) + "\nASSISTANT:"),
+            target_ids=(*ids(text), tokenizer.eos_token_id),
+            prompt="USER: <SpeechHere>\nASSISTANT:",
+            task="asr",
+            references=(text,),
+        )
+        for index, text in enumerate(WORDS)
+    ]
+
+
+def make_batch(model: Salmonn, order: list[int] | None = None) -> Batch:
+    """Return some of the five samples as one batch."""
+    samples = make_samples(model)
+    return collate(
+        [samples[index] for index in (order if order is not None else range(len(samples)))], model.llm.pad_id
+    )
