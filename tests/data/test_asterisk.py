@@ -84,7 +84,11 @@ def test_prepare_writes_splits_that_share_no_text(tmp_path: Path) -> None:
         name: list(read_manifest(tmp_path / f"out/asterisk_{name}.jsonl"))
         for name in ("all", "train", "validation", "test")
     }
-    assert {name: len(examples) for name, examples in read.items()} | {"not_speech": 1, "without_audio": 0} == counts
+    assert {name: len(examples) for name, examples in read.items()} | {
+        "not_speech": 1,
+        "without_audio": 0,
+        "too_long": 0,
+    } == counts
     texts = {name: {example.target for example in read[name]} for name in ("train", "validation", "test")}
     assert not texts["train"] & texts["validation"]
     assert not texts["train"] & texts["test"]
