@@ -17,7 +17,7 @@ check:
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PATH="$(BIN):$$PATH" $(BIN)/lint-imports
-	$(BIN)/python -m pytest --jaxtyping-packages=salmonn_lab,beartype.beartype tests/model tests/data
+	$(BIN)/python -m pytest --jaxtyping-packages=salmonn_lab.batch,salmonn_lab.model,salmonn_lab.data.audio,salmonn_lab.data.collate,beartype.beartype tests/model tests/data
 
 slow:
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -61,7 +61,7 @@ def find(root: Path | None = None) -> Path:
             f"Asterisk prompts: missing {' and '.join(missing)}. On Debian or Ubuntu: "
             "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav; or, without root or where "
             "documentation is not installed (many containers): apt-get download asterisk-core-sounds-en "
-            "asterisk-core-sounds-en-wav, then dpkg -x FILE.deb DIR for both, and give DIR as the root."
+            "asterisk-core-sounds-en-wav, then dpkg -x FILE.deb DIR for both, and set SALMONN_LAB_ASTERISK=DIR."
         )
     return top
 
