@@ -13,7 +13,7 @@ import yaml
 from salmonn_lab.batch import Example
 
 PLACE = "<SpeechHere>"
-"""Where the audio goes; `<Speech>` and `</Speech>` around it are plain text (original_salmonn.md 1.5)."""
+"""Where the audio goes; `<Speech>` and `</Speech>` around it are plain text, as in the original (models/salmonn.py)."""
 OWN_PROMPTS = Path(__file__).with_name("prompts.yaml")
 
 
