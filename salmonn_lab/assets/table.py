@@ -208,7 +208,7 @@ ASSETS = {
             "Apache-2.0, MIT, GPL-2",
             (PRETTY_MIDI, SUPRIYA),
             build_quickstart,
-            size=100_000_000,
+            size=198_000_000,
             readers=("py_nanotts",),
         ),
         Asset(
