@@ -45,6 +45,8 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     loggers: dict[str, Any] = field(default_factory=lambda: {"csv": {}, "tensorboard": {}})
     """csv, tensorboard, wandb, mlflow, each with its options; a logger set to null is off."""
+    frame_cache_gib: float = 0.0
+    """Memory for the frozen encoders' output: each clip is encoded once a process, until this is full. 0 is none."""
     checkpoint_every: int = 1000
     """Optimizer steps between checkpoints."""
     seed: int = 42
@@ -63,6 +65,8 @@ class RunConfig:
         for key in self.loggers:
             if key not in LOGGERS:
                 raise ValueError(f"loggers.{key}: there are {', '.join(LOGGERS)}.{suggest(key, LOGGERS)}")
+        if self.frame_cache_gib < 0:
+            raise ValueError(f"frame_cache_gib must not be negative, got {self.frame_cache_gib}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
 

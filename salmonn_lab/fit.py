@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
@@ -21,6 +22,7 @@ from salmonn_lab.config import RunConfig, load_config, to_yaml
 from salmonn_lab.console import console, progress, run_command
 from salmonn_lab.data.modules import SpeechDataModule, check_data
 from salmonn_lab.evaluate import data_module, measure, publish
+from salmonn_lab.model.encoders import FrameCache
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
 
@@ -41,6 +43,8 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         local = runs.localize(config)
         lightning.seed_everything(config.seed, verbose=False)
         model = Salmonn(local.model, local.optim, seed=config.seed)
+        if config.frame_cache_gib:
+            model.encoders.cache = FrameCache(config.frame_cache_gib * 2**30)
         data = data_module(local, model)
         hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=parameters(model))
@@ -67,6 +71,10 @@ def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.R
         use_distributed_sampler=False,
     )
     model.total_steps = total_steps(config, data, trainer)
+    if config.optim.align_steps:
+        data.trainer = trainer
+        data.setup("fit")
+        model.align_vocabulary = torch.tensor(data.target_pieces())
     trainer.fit(model, data, ckpt_path=run.checkpoint if resumed else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt

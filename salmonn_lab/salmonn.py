@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import lightning
 import numpy as np
@@ -18,6 +18,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from salmonn_lab.batch import AudioTokens, Batch, Frames, Prediction
+from salmonn_lab.model.alignment import Objective, alignment_losses
 from salmonn_lab.model.bridge import Bridge, BridgeConfig
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
 from salmonn_lab.model.llm import DecodingConfig, LanguageModel, LLMConfig, LoraConfig
@@ -54,19 +55,26 @@ class OptimConfig:
     """Rate of the bridge at step 0."""
     min_lr: float = 1e-5
     """Rate of the bridge at the last step."""
-    ctc_steps: int = 0
-    """First steps: the bridge alone is trained, by CTC against the LLM's embeddings. Ours, not the paper's."""
-    ctc_tasks: list[str] = field(default_factory=lambda: ["asr"])
-    """What these steps train on: tasks whose target says what is heard, in order. Other examples sit them out."""
+    align_steps: int = 0
+    """First steps: the bridge alone is trained, to speak in the LLM's embeddings (model/alignment.py). The schedule
+    starts anew after them. Ours, not the paper's."""
+    align: dict[str, str] = field(default_factory=lambda: {"asr": "ctc"})
+    """The tasks that these steps train on, and how: `ctc` where the target says what is heard in order, `bag` where it
+    names it. Examples of other tasks sit them out."""
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.betas must be two numbers in [0, 1), got {self.betas}")
         if not self.lr > 0:
             raise ValueError(f"optim.lr must be above 0, got {self.lr}")
-        for name in ("lora_lr", "warmup_start_lr", "min_lr", "weight_decay", "warmup_steps", "ctc_steps"):
+        for name in ("lora_lr", "warmup_start_lr", "min_lr", "weight_decay", "warmup_steps", "align_steps"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}")
+        for task, objective in self.align.items():
+            if objective not in get_args(Objective):
+                raise ValueError(
+                    f"optim.align.{task} must be one of {', '.join(get_args(Objective))}, got {objective!r}"
+                )
 
 
 def learning_rate_factor(step: int, config: OptimConfig, total_steps: int) -> float:
@@ -74,8 +82,12 @@ def learning_rate_factor(step: int, config: OptimConfig, total_steps: int) -> fl
 
     Linear from `warmup_start_lr`, then a cosine that reaches `min_lr` at `total_steps`. The cosine runs over all
     steps, as in the original (optims.py); the warm-up counts optimizer steps from the start of training, which the
-    original restarts in every epoch.
+    original restarts in every epoch. Steps of alignment have such a schedule to themselves.
     """
+    if step < config.align_steps:
+        total_steps = config.align_steps
+    else:
+        step, total_steps = step - config.align_steps, total_steps - config.align_steps
     if step < config.warmup_steps:
         start = config.warmup_start_lr / config.lr
         return start + (1.0 - start) * step / config.warmup_steps
@@ -111,6 +123,9 @@ class Salmonn(lightning.LightningModule):
         self.decoding = DecodingConfig()
         self.benchmark = ""
         self.strict_loading = False  # on_load_checkpoint checks coverage itself: frozen weights are not stored
+        self.align_vocabulary: Tensor | None = None
+        """The word pieces that compete in alignment, sorted: those of the training targets and the end symbol; None is
+        every word piece, which is slower."""
         self._targets = 0
         self._validation = [0.0, 0]
 
@@ -145,15 +160,13 @@ class Salmonn(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the *sum* of the token losses; `on_before_optimizer_step` divides by all tokens of the step."""
-        heard = self.rows_for_ctc(batch)
-        if heard:
-            batch = select(batch, heard)
-            ids = [row[mask].tolist()[:-1] for row, mask in zip(batch.target_ids, batch.target_mask, strict=True)]
-            loss, name = self.llm.ctc_losses(self.audio_tokens(batch), ids).sum(), "ctc_loss"
+        aligning = self.optim is not None and self.global_step < self.optim.align_steps
+        if aligning:
+            batch, loss = self.align(batch)
         else:
-            loss, name = self.token_losses(batch).sum(), "train_loss"
+            loss = self.token_losses(batch).sum()
         targets = int(batch.target_mask.sum())
-        mean = loss.detach() / targets
+        mean = loss.detach() / max(targets, 1)
         if not torch.isfinite(mean):
             raise FloatingPointError(
                 f"the loss is {float(mean)} at step {self.global_step} "
@@ -161,14 +174,22 @@ class Salmonn(lightning.LightningModule):
                 f"clips of the batch: {', '.join(batch.ids)}"
             )
         self._targets += targets
-        self.log(name, mean, prog_bar=True, batch_size=len(batch.ids))
+        if targets:
+            self.log("align_loss" if aligning else "train_loss", mean, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
-    def rows_for_ctc(self, batch: Batch) -> list[int]:
-        """Return the rows that a CTC step trains on; none after the CTC steps."""
-        if self.optim is None or self.global_step >= self.optim.ctc_steps:
-            return []
-        return [row for row, task in enumerate(batch.tasks) if task in self.optim.ctc_tasks]
+    def align(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """Return the examples that alignment trains on, and the sum of their losses; without any the loss is zero."""
+        assert self.optim is not None
+        kinds = self.optim.align
+        part = select(batch, [row for row, task in enumerate(batch.tasks) if task in kinds])
+        if not part.ids:  # a loss all the same: ranks must make equal steps
+            return part, 0.0 * self.bridge.queries.sum()
+        targets = [row[mask].tolist()[:-1] for row, mask in zip(part.target_ids, part.target_mask, strict=True)]
+        objectives = [cast(Objective, kinds[task]) for task in part.tasks]
+        table, blank = self.llm.embedding.weight, cast(int, self.llm.tokenizer.eos_token_id)
+        pieces = None if self.align_vocabulary is None else self.align_vocabulary.to(table.device)
+        return part, alignment_losses(self.audio_tokens(part), targets, objectives, table, blank, pieces).sum()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Turn the gradient of the summed loss into that of the mean over all target tokens of the step.
@@ -177,7 +198,7 @@ class Salmonn(lightning.LightningModule):
         so that a token weighs the same in whatever batch and on whatever rank it came.
         """
         targets = self.trainer.strategy.reduce(torch.tensor(float(self._targets), device=self.device), reduce_op="sum")
-        factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / float(targets)
+        factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(float(targets), 1.0)
         self._targets = 0
         gradients = [p.grad for p in self.parameters() if p.requires_grad and p.grad is not None]
         torch._foreach_mul_(gradients, factor)

@@ -9,10 +9,11 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from samples import make_batch, make_samples
+from samples import make_batch
 from torch.utils.data import DataLoader
 
 from salmonn_lab.batch import Batch
+from salmonn_lab.model.encoders import FrameCache
 from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.salmonn import ModelConfig, OptimConfig, Salmonn, learning_rate_factor
 
@@ -28,6 +29,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "embedding scale": {"bridge.output_scale": "embedding"},
     "one layer": {"bridge.num_layers": 1, "bridge.feedforward_dim": 48},
     "bfloat16 LLM": {"llm.dtype": "bfloat16"},
+    "eager attention": {"llm.attention": "eager"},
     "gradient checkpointing": {"llm.gradient_checkpointing": True},
 }
 GREEDY = DecodingConfig(max_new_tokens=5, num_beams=1)
@@ -181,9 +183,11 @@ def test_every_trainable_weight_is_optimized_once_and_only_matrices_decay(tiny_c
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_ctc_steps_train_the_bridge_and_leave_lora_alone(tiny_config: ModelConfig) -> None:
+@pytest.mark.parametrize("objective", ["ctc", "bag"])
+def test_alignment_trains_the_bridge_and_leaves_lora_alone(tiny_config: ModelConfig, objective: str) -> None:
     config = vary(tiny_config, {"bridge.num_queries": 8})
-    model = Salmonn(config, OptimConfig(lr=1e-2, warmup_steps=0, ctc_steps=2), total_steps=2)
+    optim = OptimConfig(lr=1e-2, warmup_steps=0, align_steps=2, align={"asr": objective})
+    model = Salmonn(config, optim, total_steps=2)
     before = {key: value.clone() for key, value in model.trainable_state().items()}
     train(model, [make_batch(model)] * 2, max_steps=2)
     changed = {key for key, value in model.trainable_state().items() if not torch.equal(value, before[key])}
@@ -191,7 +195,49 @@ def test_ctc_steps_train_the_bridge_and_leave_lora_alone(tiny_config: ModelConfi
     assert not any("lora_B" in key for key in changed)
 
 
-def test_samples_of_the_tests_differ(tiny_config: ModelConfig) -> None:
-    samples = make_samples(Salmonn(tiny_config))
-    assert len({len(sample.waveform) for sample in samples}) == len({len(sample.before_ids) for sample in samples}) + 3
-    assert dataclasses.is_dataclass(samples[0])
+@pytest.mark.filterwarnings("ignore")
+def test_alignment_leaves_out_other_tasks(tiny_config: ModelConfig) -> None:
+    optim = OptimConfig(lr=1e-2, weight_decay=0.0, warmup_steps=0, align_steps=2, align={"sound_label": "bag"})
+    model = Salmonn(tiny_config, optim, total_steps=2)
+    before = {key: value.clone() for key, value in model.trainable_state().items()}
+    train(model, [make_batch(model)] * 2, max_steps=2)
+    assert all(torch.equal(value, before[key]) for key, value in model.trainable_state().items())
+
+
+def test_alignment_and_what_follows_have_a_schedule_each() -> None:
+    config = OptimConfig(lr=1e-3, warmup_steps=10, align_steps=100, min_lr=1e-5)
+    plain = dataclasses.replace(config, align_steps=0)
+    rates = [learning_rate_factor(step, config, 300) for step in range(301)]
+    assert rates[:100] == [learning_rate_factor(step, plain, 100) for step in range(100)]
+    assert rates[100:] == [learning_rate_factor(step, plain, 200) for step in range(201)]
+
+
+def test_an_unknown_objective_of_alignment_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"optim.align.asr must be one of ctc, bag, got 'ctcc'"):
+        OptimConfig(align={"asr": "ctcc"})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("span", ["clip", "thirty_seconds"])
+def test_cached_frames_are_those_of_the_encoders_and_are_computed_once(tiny_config: ModelConfig, span: str) -> None:
+    model = Salmonn(vary(tiny_config, {"bridge.span": span})).eval()
+    batch, calls = make_batch(model), []
+    expected = model.encode(batch)
+    model.encoders.streams[0].register_forward_hook(lambda *_: calls.append(1))
+    model.encoders.cache = FrameCache(2**30)
+    for _ in range(2):
+        for frames, wanted in zip(model.encode(batch), expected, strict=True):
+            assert torch.equal(frames.mask, wanted.mask)
+            torch.testing.assert_close(frames.features, wanted.features, rtol=1e-5, atol=1e-5)
+    assert len(calls) == len(batch.ids)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_full_cache_keeps_no_more_and_changes_nothing(tiny_config: ModelConfig) -> None:
+    model = Salmonn(tiny_config).eval()
+    batch = make_batch(model)
+    wanted = model.token_losses(batch).detach()
+    model.encoders.cache = FrameCache(10_000)
+    for _ in range(2):
+        torch.testing.assert_close(model.token_losses(batch).detach(), wanted)
+    assert 0 < model.encoders.cache.size <= 10_000

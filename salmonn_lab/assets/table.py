@@ -209,6 +209,7 @@ ASSETS = {
             (PRETTY_MIDI, SUPRIYA),
             build_quickstart,
             size=198_000_000,
+            version=2,
             readers=("py_nanotts",),
         ),
         Asset(

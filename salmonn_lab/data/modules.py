@@ -37,6 +37,7 @@ from salmonn_lab.data.prompts import PromptPool
 
 SCAN_THREADS = 16
 SCAN_AT_ONCE = 10_000
+TEXTS_AT_ONCE = 10_000
 
 Seconds = NDArray[np.float64]
 
@@ -187,6 +188,17 @@ class SpeechDataModule(lightning.LightningDataModule):
                 "of processes changed; restore them, or start a new run from the checkpoint's weights"
             )
         return self._loader(self._dataset(self._training, "train"), self._plan, self._consumed)
+
+    def target_pieces(self) -> list[int]:
+        """Return the word pieces that occur in training targets, and the end symbol, sorted."""
+        assert self._training is not None, "setup('fit') comes first"
+        pieces = {cast(int, self.tokenizer.eos_token_id)}
+        for manifest in self._training.manifests:
+            texts = manifest.column("target").unique().to_pylist()
+            for first in range(0, len(texts), TEXTS_AT_ONCE):
+                some = texts[first : first + TEXTS_AT_ONCE]
+                pieces.update(*self.tokenizer(some, add_special_tokens=False)["input_ids"])
+        return sorted(pieces)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Return the loader over all validation sources, none if there are none.

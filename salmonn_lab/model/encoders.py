@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from salmonn_lab.batch import Frames
 from salmonn_lab.model.whisper import WhisperConfig, WhisperSpeechEncoder
@@ -22,6 +25,36 @@ class AudioEncoderConfig:
     """`beats` as in the paper; `yamnet` is small (3.7 M) and comes from a package registry."""
     checkpoint: str = "BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt"
     """A file, a folder or `asset:NAME`."""
+
+
+Kept = list[tuple[Tensor, int]]
+"""Of each encoder, a clip's features without the repeats, (vectors, dim), and how many frames they stand for."""
+
+
+class FrameCache:
+    """Features of clips that were encoded before, in memory, found by the samples themselves."""
+
+    def __init__(self, capacity: float) -> None:
+        """Keep up to `capacity` bytes; what comes after that is encoded each time."""
+        self.capacity = capacity
+        self.size = 0
+        self._clips: dict[bytes, Kept] = {}
+
+    @staticmethod
+    def key(waveform: Tensor) -> bytes:
+        """Return a hash of a clip's samples."""
+        return hashlib.sha256(waveform.cpu().numpy().tobytes()).digest()
+
+    def get(self, key: bytes) -> Kept | None:
+        """Return what was kept of a clip."""
+        return self._clips.get(key)
+
+    def put(self, key: bytes, features: Kept) -> None:
+        """Keep a clip's features while there is room."""
+        size = sum(part.numel() * part.element_size() for part, _ in features)
+        if self.size + size <= self.capacity:
+            self._clips[key] = [(part.clone(), count) for part, count in features]
+            self.size += size
 
 
 class Encoders(nn.Module):
@@ -42,6 +75,8 @@ class Encoders(nn.Module):
                     "model.audio_encoder.kind: 'beats' cannot be loaded by this version; use 'yamnet' or null"
                 )
             streams.append(Yamnet.from_pretrained(audio.checkpoint))
+        self.cache: FrameCache | None = None
+        """Where set, each clip is encoded once, and alone: what it gives does not depend on when that was."""
         self.streams = nn.ModuleList(streams)
         self.dims: list[int] = [stream.dim for stream in streams]
         self.requires_grad_(False)
@@ -55,4 +90,34 @@ class Encoders(nn.Module):
     def forward(self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> tuple[Frames, ...]:
         """Return one stream of frames at 50 Hz per encoder, Whisper's first."""
         with torch.autocast(waveforms.device.type, enabled=False):
-            return tuple(stream(waveforms, lengths) for stream in self.streams)
+            if self.cache is None:
+                return tuple(stream(waveforms, lengths) for stream in self.streams)
+            clips = [
+                self._cached(waveforms[row : row + 1, :length], lengths[row : row + 1])
+                for row, length in enumerate(lengths.tolist())
+            ]
+        return tuple(map(_join, zip(*clips, strict=True)))
+
+    def _cached(self, waveform: Float[Tensor, "1 samples"], length: Int[Tensor, 1]) -> list[Tensor]:
+        """Return one clip's features per encoder, each of shape (frames, dim)."""
+        assert self.cache is not None
+        key = self.cache.key(waveform)
+        kept = self.cache.get(key)
+        if kept is None:
+            frames = [stream(waveform, length) for stream in self.streams]
+            features = [stream.features[0, stream.mask[0]] for stream in frames]
+            kept = [
+                (part[:: stream.repeats].cpu(), len(part)) for part, stream in zip(features, self.streams, strict=True)
+            ]
+            self.cache.put(key, kept)
+        return [
+            part.to(waveform.device).repeat_interleave(stream.repeats, dim=0)[:count]
+            for (part, count), stream in zip(kept, self.streams, strict=True)
+        ]
+
+
+def _join(clips: Sequence[Float[Tensor, "frames dim"]]) -> Frames:
+    """Return the features of several clips as one batch."""
+    counts = torch.tensor([len(features) for features in clips], device=clips[0].device)
+    features = pad_sequence(list(clips), batch_first=True)
+    return Frames(features, torch.arange(features.shape[1], device=features.device) < counts[:, None])

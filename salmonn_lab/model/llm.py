@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
@@ -33,6 +32,9 @@ class LLMConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16", "fastest"] = "float16"
     """Of the frozen weights; LoRA stays in float32. `auto` is the checkpoint's own; `fastest` is float32 or bfloat16,
     whichever multiplies faster on this machine, measured when the run starts and written into its config."""
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    """Kernel of the attention. `eager` suits bfloat16 on a CPU, where the backward pass of `sdpa` takes seven times as
+    long (benchmarks/attention.py)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
 
@@ -111,7 +113,9 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(config.checkpoint)
         dtype = fastest_dtype() if config.dtype == "fastest" else config.dtype
-        model = AutoModelForCausalLM.from_pretrained(config.checkpoint, dtype=dtype, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(
+            config.checkpoint, dtype=dtype, attn_implementation=config.attention
+        )
         for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
             if getattr(model.config, name, None) not in (None, 1.0):
                 raise ValueError(
@@ -219,25 +223,3 @@ class LanguageModel(nn.Module):
             mask.gather(1, order),
             torch.cat(labels, dim=1).gather(1, order),
         )
-
-    def ctc_losses(self, audio: AudioTokens, targets: Sequence[Sequence[int]]) -> Float[Tensor, " batch"]:
-        """Return the CTC loss of each clip's audio tokens against the LLM's embedding table, the LLM itself not run.
-
-        A token's logit for a word piece is their cosine, sharpened; the end-of-sequence symbol is the blank. Ours, not
-        the paper's. Clips with fewer audio tokens than CTC needs give zero.
-        """
-        table = functional.normalize(self.embedding.weight.float(), dim=-1)
-        logits = CTC_SHARPNESS * functional.normalize(audio.embeds.float(), dim=-1) @ table.T
-        return functional.ctc_loss(
-            functional.log_softmax(logits, dim=-1).transpose(0, 1),
-            torch.tensor([token for target in targets for token in target], device=logits.device),
-            audio.mask.sum(1),
-            torch.tensor([len(target) for target in targets], device=logits.device),
-            blank=cast(int, self.tokenizer.eos_token_id),
-            reduction="none",
-            zero_infinity=True,
-        )
-
-
-CTC_SHARPNESS = 20.0
-"""Turns cosines in [-1, 1] into logits that can single out one of 50,000 word pieces."""

@@ -36,6 +36,8 @@ class WhisperSpeechEncoder(nn.Module):
     padding masked out.
     """
 
+    repeats = 1
+    """How many frames in a row are the same vector."""
     mel_filters: Tensor
     window: Tensor
 

@@ -68,6 +68,8 @@ class Yamnet(nn.Module):
     """
 
     dim = CHANNELS[-1]
+    repeats = PATCH_FRAMES // 3
+    """How many frames in a row are the same vector."""
 
     def __init__(self, class_names: Sequence[str] = ()) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ class Yamnet(nn.Module):
         """
         vectors, real = self._vectors(waveforms, lengths)
         features = vectors.new_zeros(*real.shape, PATCH_FRAMES, self.dim)
-        features[real] = vectors.repeat_interleave(PATCH_FRAMES // vectors.shape[1], dim=1)
+        features[real] = vectors.repeat_interleave(self.repeats, dim=1)
         counts = lengths.clamp(min=1).add(FRAME_SAMPLES - 1) // FRAME_SAMPLES
         frames = int(counts.max())
         mask = torch.arange(frames, device=lengths.device) < counts[:, None]

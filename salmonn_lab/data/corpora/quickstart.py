@@ -21,7 +21,7 @@ from salmonn_lab.data.manifest import write_manifest
 
 Clip = Utterance | SoundClip
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-QUESTIONS: Mapping[Split, int] = {"train": 1500, "validation": 60, "test": 120}
+QUESTIONS: Mapping[Split, int] = {"train": 8000, "validation": 160, "test": 160}
 """Questions at scale 1, half of them about speech."""
 CAPTIONS: Mapping[Split, int] = {"train": 300, "validation": 12, "test": 40}
 """Clips at scale 1 that also get captions."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice, product
+from itertools import islice, product, zip_longest
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,15 +23,15 @@ SAMPLE_RATE = 16_000
 PEAK = 0.9
 SNR_DECIBEL = (20.0, 35.0)
 SIZES: Mapping[Split, Mapping[Kind, int]] = {
-    "train": {"command": 1750, "number": 750, "open": 400},
-    "validation": {"command": 42, "number": 18, "open": 12},
-    "test": {"command": 84, "number": 36, "open": 40},
+    "train": {"command": 1800, "number": 600, "open": 500},
+    "validation": {"command": 72, "number": 24, "open": 24},
+    "test": {"command": 96, "number": 36, "open": 40},
 }
 """Utterances at scale 1."""
 M_PERTURB = -6
 """malloc.h of glibc."""
-OPEN_DRAWS = 6_000
-"""Everyday sentences that are drawn, before duplicates go; a plan that wants more says some again, in other voices."""
+OPEN_DRAWS = 200
+"""Fillings of a template that are drawn, before duplicates go."""
 
 
 class Voice(NamedTuple):
@@ -94,39 +94,32 @@ def spell(number: int) -> str:
     return (UNITS + TEENS)[number]
 
 
-ROOMS = ["kitchen", "bedroom", "bathroom", "office", "garage", "garden", "attic", "hallway"]
-DEVICES = ["light", "fan", "radio", "lamp", "television", "toaster", "speaker", "printer"]
-HEATERS = ["heater", "oven", "boiler", "fridge"]
-OPENINGS = ["door", "window", "gate", "cupboard", "curtains"]
-MUSIC = ["jazz", "blues", "opera", "disco", "rock music", "piano music", "guitar music", "classical music"]
+ROOMS = ["kitchen", "bedroom", "bathroom", "office", "garage", "garden"]
+DEVICES = ["light", "fan", "radio", "lamp", "television", "heater"]
+OPENINGS = ["door", "window", "gate", "cupboard"]
+MUSIC = ["jazz", "blues", "opera", "disco", "rock music", "piano music"]
 MOODS = ["some", "quiet", "loud"]
-PEOPLE = ["anna", "peter", "sarah", "maria", "david", "robert", "emma", "laura", "my mother", "the doctor"]
-TIMES = ["now", "today", "tonight", "tomorrow", "on monday", "on tuesday", "on friday", "on sunday"]
+PEOPLE = ["anna", "peter", "sarah", "david", "emma", "robert", "maria", "laura", "my mother", "the doctor"]
+TIMES = ["now", "today", "tonight", "tomorrow", "on monday", "on friday"]
 TASKS = _list(
     "buy some bread, feed the cat, water the plants, wash the car, clean the floor, pay the rent, walk the dog, "
-    "send the letter, order a taxi, paint the fence, cook the dinner"
+    "order a taxi, send the letter"
 )
-TOPICS = ["weather", "temperature", "traffic"]
-CITIES = ["london", "paris", "berlin", "madrid", "dublin", "boston", "chicago", "tokyo"]
-DAYS = ["today", "tonight", "tomorrow", "on monday", "on friday", "on sunday"]
-GOODS = _list(
-    "milk, butter, cheese, sugar, coffee, honey, rice, apples, bananas, potatoes, tomatoes, onions, candles, paper"
-)
-LISTS = ["shopping", "party", "kitchen", "garden", "breakfast", "office"]
-COLOURS = ["red", "green", "blue", "yellow", "black", "white", "orange", "purple"]
-OBJECTS = ["box", "book", "chair", "bottle", "blanket", "hammer", "jacket", "umbrella"]
+TOPICS = ["weather", "traffic"]
+CITIES = ["london", "paris", "berlin", "madrid", "dublin", "boston"]
+DAYS = ["today", "tonight", "tomorrow", "on monday", "on friday"]
+GOODS = ["milk", "butter", "cheese", "sugar", "coffee", "honey", "rice", "apples", "bananas", "potatoes"]
+LISTS = ["shopping", "party", "breakfast", "garden"]
+COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
+OBJECTS = ["box", "book", "chair", "bottle", "jacket", "umbrella"]
 NUMBERS = {spell(number): str(number) for number in range(1, 61)}
 DEGREES = [spell(number) for number in range(11, 31)]
 
 # A frame: its words with slots in braces, the action it asks for (a pattern of the same slots), what may stand in each.
 FRAMES: tuple[tuple[str, str, Mapping[str, list[str]]], ...] = (
     ("turn {state} the {room} {device}", "turn {state}", {"state": ["on", "off"], "room": ROOMS, "device": DEVICES}),
-    ("set the {room} {device} to {value} degrees", "set", {"room": ROOMS, "device": HEATERS, "value": DEGREES}),
-    (
-        "{verb} the {room} {device}",
-        "{verb}",
-        {"verb": ["open", "close", "lock", "check"], "room": ROOMS, "device": OPENINGS},
-    ),
+    ("set the {room} heater to {value} degrees", "set", {"room": ROOMS, "value": DEGREES}),
+    ("{verb} the {room} {opening}", "{verb}", {"verb": ["open", "close", "lock"], "room": ROOMS, "opening": OPENINGS}),
     ("play {mood} {music} in the {room}", "play", {"mood": MOODS, "music": MUSIC, "room": ROOMS}),
     ("{verb} {person} {time}", "{verb}", {"verb": ["call", "message"], "person": PEOPLE, "time": TIMES}),
     ("remind me to {task} {time}", "remind", {"task": TASKS, "time": TIMES}),
@@ -181,16 +174,18 @@ def _numbers() -> list[list[Phrase]]:
 
 
 def _sentences() -> list[list[Phrase]]:
-    """Return everyday sentences: templates filled at random, in one list."""
-    chance = random.Random("open")
-    texts: dict[str, None] = {}
-    for turn in range(OPEN_DRAWS):
-        words = TEMPLATES[turn % len(TEMPLATES)].split()
-        for place, word in enumerate(words):
-            if word in LEXICON:
-                words[place] = chance.choice([other for other in LEXICON[word] if other not in words])
-        texts[" ".join(words)] = None
-    return [[(text, {}) for text in texts]]
+    """Return everyday sentences: each template filled at random, a list a template."""
+    frames = []
+    for template in TEMPLATES:
+        chance, texts = random.Random(template), dict[str, None]()
+        for _ in range(OPEN_DRAWS):
+            words = template.split()
+            for place, word in enumerate(words):
+                if word in LEXICON:
+                    words[place] = chance.choice([other for other in LEXICON[word] if other not in words])
+            texts[" ".join(words)] = None
+        frames.append([(text, {}) for text in texts])
+    return frames
 
 
 POOLS: Mapping[Kind, Callable[[], list[list[Phrase]]]] = {
@@ -213,12 +208,10 @@ def _pool(kind: Kind, split: Split) -> list[list[Phrase]]:
 
 
 def _endless(parts: list[list[Phrase]]) -> Iterator[Phrase]:
-    """Yield a phrase of each frame in turn; a frame that is used up starts again."""
-    turn = 0
+    """Yield a phrase of each frame in turn, leaving out frames that are used up; after the last phrase start again."""
     while True:
-        for part in parts:
-            yield part[turn % len(part)]
-        turn += 1
+        for row in zip_longest(*parts):
+            yield from (phrase for phrase in row if phrase is not None)
 
 
 def plan(split: Split, scale: float = 1.0) -> list[Utterance]:
@@ -333,74 +326,33 @@ TEMPLATES = (
 )
 LEXICON: Mapping[str, list[str]] = {
     "ADJECTIVE": _list(
-        "small, big, new, broken, heavy, light, clean, dirty, cheap, strange, lovely, round, long, short, wide, "
-        "narrow, soft, hard, warm, cold, wet, dry, bright, dark, quick, slow, young, tall, thin, thick, smooth, "
-        "rough, sweet, plain, modern, famous, pretty, gentle, clever, silver, golden, wooden, brown, grey, pink, "
-        "tiny, huge, rare, common"
+        "small, big, new, broken, heavy, clean, cheap, strange, round, long, wooden, golden, brown, tiny"
     ),
-    "ANIMAL": _list(
-        "dog, cat, horse, cow, sheep, goat, pig, rabbit, mouse, fox, bear, wolf, lion, tiger, monkey, elephant, "
-        "camel, chicken, duck, goose, swan, eagle, parrot, turtle, frog, snake, spider, dolphin, whale, donkey"
-    ),
+    "ANIMAL": _list("dog, cat, horse, cow, sheep, rabbit, mouse, fox, bear, lion, monkey, duck"),
     "THING": _list(
-        "clock, mirror, picture, candle, bucket, brush, needle, ribbon, letter, newspaper, map, pencil, ticket, "
-        "camera, guitar, drum, violin, trumpet, basket, bottle, hammer, ladder, shovel, rope, wheel, engine, boat, "
-        "bicycle, balloon, kite, puzzle, present, parcel, magazine, towel, pillow, carpet, bell, key, lamp, spoon, "
-        "plate, bowl, knife, glass, flag, coin, stamp, stone, rose"
+        "clock, mirror, picture, candle, bucket, brush, letter, map, pencil, ticket, camera, basket, hammer, ladder, "
+        "boat, bicycle"
     ),
     "PLACE": _list(
-        "market, station, school, hospital, library, museum, theatre, church, castle, harbour, island, village, "
-        "river, lake, forest, mountain, valley, beach, desert, farm, factory, bakery, hotel, restaurant, airport, "
-        "stadium, park, bridge, street, garden, kitchen, cinema, tower, palace, prison, temple, shop, bank"
+        "market, station, school, hospital, library, museum, church, castle, village, river, forest, beach, farm, "
+        "hotel, airport, park"
     ),
-    "RELATIVE": _list(
-        "mother, father, sister, brother, uncle, aunt, cousin, grandmother, grandfather, neighbour, daughter, "
-        "husband, teacher, friend, nephew, niece"
-    ),
-    "JOB": _list(
-        "doctor, nurse, farmer, baker, painter, singer, dancer, driver, pilot, sailor, soldier, lawyer, judge, "
-        "writer, butcher, carpenter, gardener, waiter, plumber, builder, dentist, reporter, student, manager, "
-        "hunter, tailor, clerk"
-    ),
-    "PAST": _list(
-        "bought, found, lost, sold, carried, painted, wanted, dropped, forgot, cleaned, noticed, borrowed, hid, "
-        "stole, ordered, finished"
-    ),
-    "VERB": _list(
-        "swim, run, dance, sing, draw, read, write, cook, fish, paint, travel, study, jump, climb, sleep, work, "
-        "laugh, talk, wait, play, rest, walk, listen, stay"
-    ),
-    "VERBS": _list(
-        "swims, runs, dances, sings, draws, reads, writes, cooks, paints, travels, studies, jumps, climbs, sleeps, "
-        "works, laughs, talks, waits, plays, rests, walks, listens"
-    ),
-    "ADVERB": _list(
-        "often, always, usually, quickly, slowly, quietly, early, suddenly, happily, sadly, badly, carefully, "
-        "quite, really, very, rather"
-    ),
+    "RELATIVE": _list("father, sister, brother, uncle, aunt, cousin, neighbour, teacher, friend"),
+    "JOB": _list("nurse, farmer, baker, painter, singer, driver, pilot, sailor, lawyer, writer"),
+    "PAST": _list("bought, found, lost, sold, carried, painted, wanted, dropped, noticed, borrowed"),
+    "VERB": _list("swim, run, dance, sing, read, write, travel, jump, sleep, work, wait, listen"),
+    "VERBS": _list("swims, runs, dances, sings, reads, writes, travels, sleeps, works, waits"),
+    "ADVERB": _list("often, always, usually, quickly, slowly, early, really, very"),
     "FOOD": _list(
-        "bread, butter, cheese, honey, sugar, salt, pepper, soup, salad, chicken, beef, fish, rice, pasta, pizza, "
-        "cake, chocolate, apples, oranges, lemons, cherries, grapes, carrots, potatoes, tomatoes, onions, beans, "
-        "peas, mushrooms, garlic, coffee, milk, water, juice, yogurt, pancakes, sausages, biscuits"
+        "bread, butter, cheese, honey, sugar, salt, soup, salad, chicken, fish, rice, pasta, cake, chocolate, oranges, "
+        "carrots"
     ),
-    "FURNITURE": _list(
-        "table, chair, desk, shelf, sofa, bed, cupboard, bench, drawer, stairs, door, fence, wall, roof, floor, stove"
-    ),
-    "WEATHER": ["wind", "rain", "storm", "sun", "snow", "frost", "thunder", "sunshine"],
-    "WHEN": _list("today, tonight, tomorrow, yesterday, soon, again, later, early, together, first, twice, alone"),
-    "SEASON": ["spring", "summer", "autumn", "winter", "morning", "evening", "afternoon"],
-    "CLOTHING": _list(
-        "jacket, coat, shirt, hat, scarf, belt, sweater, dress, skirt, umbrella, watch, wallet, helmet, bag, "
-        "uniform, passport"
-    ),
-    "MOOD": _list(
-        "happy, tired, hungry, thirsty, angry, sad, busy, ready, sick, lonely, nervous, proud, lucky, bored, late, "
-        "early, calm, noisy, quiet, dangerous"
-    ),
-    "SHAPE": _list(
-        "move, lift, fix, cover, build, break, open, close, reach, measure, hold, push, pull, clean, repair, decorate"
-    ),
-    "SUBJECT": _list(
-        "english, french, history, science, music, chemistry, drawing, cooking, swimming, german, spanish, maths"
-    ),
+    "FURNITURE": _list("table, chair, desk, shelf, sofa, bed, bench, wall, floor, door"),
+    "WEATHER": ["wind", "rain", "storm", "sun", "snow"],
+    "WHEN": _list("today, tonight, tomorrow, yesterday, soon, again, later, together"),
+    "SEASON": ["spring", "summer", "autumn", "winter", "morning", "evening"],
+    "CLOTHING": _list("jacket, coat, shirt, hat, scarf, belt, umbrella, watch, bag, dress"),
+    "MOOD": _list("happy, tired, hungry, angry, sad, busy, ready, nervous, proud, late, noisy, quiet"),
+    "SHAPE": _list("move, lift, fix, cover, build, open, close, reach, hold, push, clean"),
+    "SUBJECT": _list("english, french, history, science, music, drawing, cooking, swimming"),
 }
