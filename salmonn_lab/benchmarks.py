@@ -113,13 +113,13 @@ ASTERISK = {
 
 BENCHMARKS: dict[str, Benchmark] = dict(
     (
-        row("quickstart_commands", "asr", "asset:quickstart/commands_test.jsonl", 32, **QUICKSTART),
-        row("quickstart_open", "asr", "asset:quickstart/open_test.jsonl", 64, **QUICKSTART),
-        row("quickstart_sounds", "sound_label", "asset:quickstart/sounds_test.jsonl", 16, **QUICKSTART),
-        row("quickstart_captions", "audiocaption", "asset:quickstart/captions_test.jsonl", 48, **QUICKSTART),
-        row("quickstart_questions", "QA", "asset:quickstart/questions_test.jsonl", 32, **QUICKSTART),
+        row("quickstart_commands", "asr", "asset:quickstart/commands_test.jsonl", 24, **QUICKSTART),
+        row("quickstart_open", "asr", "asset:quickstart/open_test.jsonl", 24, **QUICKSTART),
+        row("quickstart_sounds", "sound_label", "asset:quickstart/sounds_test.jsonl", 12, **QUICKSTART),
+        row("quickstart_captions", "audiocaption", "asset:quickstart/captions_test.jsonl", 24, **QUICKSTART),
+        row("quickstart_questions", "QA", "asset:quickstart/questions_test.jsonl", 12, **QUICKSTART),
         row("asterisk", "asr", "asset:asterisk/asterisk_all.jsonl", 128, **ASTERISK),
-        row("asterisk_test", "asr", "asset:asterisk/asterisk_test.jsonl", 128, **ASTERISK),
+        row("asterisk_test", "asr", "asset:asterisk/asterisk_test.jsonl", 80, **ASTERISK),
     )
 )
 

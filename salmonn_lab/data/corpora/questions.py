@@ -11,7 +11,7 @@ from salmonn_lab.data.corpora.sounds import SoundClip
 from salmonn_lab.data.corpora.speech import Utterance, plan
 
 KINDS = ("yes_no", "which", "four_choice", "how_many")
-SHARES = (0.25, 0.3, 0.35, 0.1)
+SHARES = (0.15, 0.35, 0.4, 0.1)
 """How often each kind is asked."""
 SLOTS = {
     "room": "room",

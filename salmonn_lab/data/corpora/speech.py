@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice, product, zip_longest
+from itertools import count, islice, product, zip_longest
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -207,7 +207,14 @@ def _pool(kind: Kind, split: Split) -> list[list[Phrase]]:
     return parts
 
 
-def _endless(parts: list[list[Phrase]]) -> Iterator[Phrase]:
+def _in_turn(parts: list[list[Phrase]]) -> Iterator[Phrase]:
+    """Yield a phrase of each frame in turn, without end; a frame that is used up starts again."""
+    for turn in count():
+        for part in parts:
+            yield part[turn % len(part)]
+
+
+def _each_once(parts: list[list[Phrase]]) -> Iterator[Phrase]:
     """Yield a phrase of each frame in turn, leaving out frames that are used up; after the last phrase start again."""
     while True:
         for row in zip_longest(*parts):
@@ -217,6 +224,7 @@ def _endless(parts: list[list[Phrase]]) -> Iterator[Phrase]:
 def plan(split: Split, scale: float = 1.0) -> list[Utterance]:
     """Return what one split says: `scale` times `SIZES`, at least one of each kind.
 
+    Training hears every frame equally often; validation and test repeat no phrase before all are said.
     No phrase and no voice is in two splits; nor is a combination of slots. Each word of a held-out command or number
     is heard in training. A smaller plan is the beginning, kind by kind, of a larger one.
 
@@ -230,7 +238,8 @@ def plan(split: Split, scale: float = 1.0) -> list[Utterance]:
     utterances = []
     for kind, size in SIZES[split].items():
         chance = random.Random(f"{split} {kind} voices")
-        for index, (text, slots) in enumerate(islice(_endless(_pool(kind, split)), max(1, round(size * scale)))):
+        phrases = (_in_turn if split == "train" else _each_once)(_pool(kind, split))
+        for index, (text, slots) in enumerate(islice(phrases, max(1, round(size * scale)))):
             voice = chance.choice(VOICES[split])
             utterances.append(Utterance(f"{split}-{kind}-{index:05d}", text, kind, voice, slots))
     return utterances
