@@ -63,8 +63,11 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
 def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.Run) -> None:
     """Train from the last checkpoint, or from the start, to the end, and leave the last checkpoint there."""
     resumed = runs.read_checkpoint(run.checkpoint)["global_step"] if run.checkpoint.is_file() else 0
+    options = config.trainer
+    if isinstance(options.get("val_check_interval"), int):  # batches of the whole training, not of an epoch
+        options = {"check_val_every_n_epoch": None, **options}
     trainer = lightning.Trainer(
-        **config.trainer,
+        **options,
         logger=loggers(config, run, resumed),
         callbacks=[*checkpoints(config, run), LearningRateMonitor(), *progress_callbacks("training")],
         default_root_dir=run.folder,

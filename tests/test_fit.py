@@ -137,10 +137,21 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_weights_of_the_straight_run(se
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("stop", [1, 3, 5])
-def test_training_in_two_parts_equals_training_in_one(settings: Path, tmp_path: Path, stop: int) -> None:
-    straight = fit(load_config([settings], [f"out_dir={tmp_path / 'straight'}"]))
-    config = load_config([settings], ["trainer.max_steps=8"])
+@pytest.mark.parametrize(
+    ("stop", "options"),
+    [
+        (1, []),
+        (3, []),
+        (5, []),
+        (1, ["frame_cache_gib=1", "optim.align_steps=3", "model.bridge.num_queries=6"]),
+        (5, ["frame_cache_gib=1", "optim.align_steps=3", "model.bridge.num_queries=6"]),
+    ],
+)
+def test_training_in_two_parts_equals_training_in_one(
+    settings: Path, tmp_path: Path, stop: int, options: list[str]
+) -> None:
+    straight = fit(load_config([settings], [*options, f"out_dir={tmp_path / 'straight'}"]))
+    config = load_config([settings], options)
 
     class StoppedError(Exception):
         pass
@@ -162,6 +173,14 @@ def test_training_in_two_parts_equals_training_in_one(settings: Path, tmp_path: 
         Salmonn.training_step = original  # type: ignore[method-assign]
     fit(config, resume=True)
     assert_equal_weights(tmp_path / "run", straight.folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_validation_may_be_rarer_than_epochs(settings: Path) -> None:
+    run = fit(load_config([settings], ["trainer.val_check_interval=5", "evaluation.before=false"]))
+    with (run.folder / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["val_loss"]]
+    assert steps == [4], "after the fifth batch, in the second epoch of three batches"
 
 
 @pytest.mark.filterwarnings("ignore")

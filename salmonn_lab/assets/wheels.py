@@ -20,8 +20,8 @@ POLL_SECONDS = 0.1
 
 
 def megabytes(size: int) -> str:
-    """Return a number of bytes for reading: `71 MB`."""
-    return f"{max(round(size / MEGABYTE), 1)} MB"
+    """Return a number of bytes for reading: `71 MB`; a little is 1 MB, nothing is 0 MB."""
+    return f"{max(round(size / MEGABYTE), min(size, 1))} MB"
 
 
 class DownloadError(Exception):

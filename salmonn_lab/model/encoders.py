@@ -79,6 +79,7 @@ class Encoders(nn.Module):
         """Where set, each clip is encoded once, and alone: what it gives does not depend on when that was."""
         self.streams = nn.ModuleList(streams)
         self.dims: list[int] = [stream.dim for stream in streams]
+        self.repeats: list[int] = [stream.repeats for stream in streams]
         self.requires_grad_(False)
         self.eval()
 
@@ -106,13 +107,11 @@ class Encoders(nn.Module):
         if kept is None:
             frames = [stream(waveform, length) for stream in self.streams]
             features = [stream.features[0, stream.mask[0]] for stream in frames]
-            kept = [
-                (part[:: stream.repeats].cpu(), len(part)) for part, stream in zip(features, self.streams, strict=True)
-            ]
+            kept = [(part[::repeats].cpu(), len(part)) for part, repeats in zip(features, self.repeats, strict=True)]
             self.cache.put(key, kept)
         return [
-            part.to(waveform.device).repeat_interleave(stream.repeats, dim=0)[:count]
-            for (part, count), stream in zip(kept, self.streams, strict=True)
+            part.to(waveform.device).repeat_interleave(repeats, dim=0)[:count]
+            for (part, count), repeats in zip(kept, self.repeats, strict=True)
         ]
 
 

@@ -231,3 +231,14 @@ def test_a_batch_survives_pinning_and_the_device_move(module: Module) -> None:
     assert isinstance(moved, Batch)
     assert moved.ids == batch.ids
     assert moved.references == batch.references
+
+
+def test_target_pieces_are_those_of_every_training_target_and_the_end(
+    module: Module, clips: Path, byte_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    data = module(sources=[source(clips)])
+    data.setup("fit")
+    wanted = {byte_tokenizer.eos_token_id}
+    for example in read_manifest(clips):
+        wanted.update(byte_tokenizer(example.target, add_special_tokens=False)["input_ids"])
+    assert data.target_pieces() == sorted(wanted)

@@ -175,7 +175,7 @@ def _numbers() -> list[list[Phrase]]:
 
 def _sentences() -> list[list[Phrase]]:
     """Return everyday sentences: each template filled at random, a list a template."""
-    frames = []
+    frames: list[list[Phrase]] = []
     for template in TEMPLATES:
         chance, texts = random.Random(template), dict[str, None]()
         for _ in range(OPEN_DRAWS):
