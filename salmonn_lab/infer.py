@@ -21,14 +21,15 @@ from salmonn_lab.progress import quiet_libraries
 def answer(run: runs.Run, files: Sequence[str], question: str, decoding: DecodingConfig) -> Iterator[Prediction]:
     """Yield the answer about each file, in order of length.
 
-    A question without `<SpeechHere>` is asked after the audio, as in training.
+    A question without `<SpeechHere>` is put as the run's prompts put questions.
     """
     config = runs.localize(run.config())
     model = runs.load_model(run)
     model.decoding = decoding
-    prompt = question if "<SpeechHere>" in question else f"<Speech><SpeechHere></Speech> {question}"
+    data = data_module(config, model)
+    prompt = data.prompts.around(question)
     examples = [Example(file, (Segment(file),), task="question", target="") for file in files]
-    for index, batch in enumerate(data_module(config, model).predict_loader(Benchmark(examples, prompt))):
+    for index, batch in enumerate(data.predict_loader(Benchmark(examples, prompt))):
         yield from model.predict_step(batch, index)
 
 

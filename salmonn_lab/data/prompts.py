@@ -63,6 +63,16 @@ class PromptPool:
                 known = ", ".join(sorted(self.prompts))
                 raise ValueError(f"{where}: task '{task}' has no prompts in {self.source}; it has {known}")
 
+    def around(self, question: str) -> str:
+        """Return a prompt for a free question: as the first prompt with a `{}` has it, or else after the audio.
+
+        A question that says itself where the audio goes is returned as it is.
+        """
+        if PLACE in question:
+            return question
+        open_prompts = (prompt for prompts in self.prompts.values() for prompt in prompts if "{}" in prompt)
+        return next(open_prompts, f"<Speech>{PLACE}</Speech> {{}}").replace("{}", question)
+
     def ask(self, example: Example, template: str, draw: tuple[int, int, int] | None = None) -> str:
         """Return the whole prompt for an example, `<SpeechHere>` where the audio goes.
 

@@ -94,3 +94,10 @@ def test_a_bad_prompt_file_is_named_with_its_task(tmp_path: Path, text: str, mes
         PromptPool.load(tmp_path / "p.yaml")
     with pytest.raises(ValueError, match="no such prompt file"):
         PromptPool.load(tmp_path / "none.yaml")
+
+
+def test_a_free_question_is_put_as_the_pool_puts_questions() -> None:
+    pool = PromptPool({"asr": ["<SpeechHere> Write."], "QA": ["<SpeechHere> {} Answer."]})
+    assert pool.around("Who?") == "<SpeechHere> Who? Answer."
+    assert pool.around("Hear <SpeechHere>: who?") == "Hear <SpeechHere>: who?"
+    assert PromptPool({"asr": ["<SpeechHere> Write."]}).around("Who?") == "<Speech><SpeechHere></Speech> Who?"
