@@ -16,11 +16,11 @@ from salmonn_lab.batch import Example, Segment
 from salmonn_lab.data.corpora import sounds, speech
 from salmonn_lab.data.corpora.questions import Question, ask_about_sounds, ask_about_speech
 from salmonn_lab.data.corpora.sounds import SoundClip
-from salmonn_lab.data.corpora.speech import SAMPLE_RATE, Split, Utterance
+from salmonn_lab.data.corpora.speech import SAMPLE_RATE, Utterance
+from salmonn_lab.data.corpora.splits import SPLITS, Split
 from salmonn_lab.data.manifest import write_manifest
 
 Clip = Utterance | SoundClip
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 QUESTIONS: Mapping[Split, int] = {"train": 8000, "validation": 160, "test": 160}
 """Questions at scale 1, half of them about speech."""
 CAPTIONS: Mapping[Split, int] = {"train": 300, "validation": 12, "test": 40}

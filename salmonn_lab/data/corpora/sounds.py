@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from salmonn_lab.batch import Segment
 from salmonn_lab.data.audio import read_audio
 from salmonn_lab.data.corpora.soundfont import PERCUSSION, SAMPLE_RATE, Bank, Note, read_bank, render
+from salmonn_lab.data.corpora.splits import Split, check_plan, generator_of
 
-Split = Literal["train", "validation", "test"]
 Figure = Literal["rising", "falling", "repeated", "chord", "long", "hits", "effect", "recording"]
 
 PER_LABEL: Mapping[Split, int] = {"train": 36, "validation": 3, "test": 5}
@@ -159,10 +158,7 @@ def plan(split: Split, scale: float = 1.0) -> list[SoundClip]:
     Raises:
         ValueError: if there is no such split, or `scale` is not above 0.
     """
-    if split not in PER_LABEL:
-        raise ValueError(f"split must be one of {', '.join(PER_LABEL)}, got '{split}'")
-    if not scale > 0:
-        raise ValueError(f"scale must be above 0, got {scale}")
+    check_plan(split, scale)
     count = max(1, round(PER_LABEL[split] * scale))
     return [_clip(split, label, index) for label in LABELS for index in range(count)]
 
@@ -283,7 +279,7 @@ def render_clip(clip: SoundClip, parts: Mapping[str, Path]) -> NDArray[np.float3
         wave = _played_at(wave, clip.speed)
     wave = wave[: round(LONGEST * SAMPLE_RATE)]
     wave = np.pad(wave, (0, max(0, round(SHORTEST * SAMPLE_RATE) - len(wave))))
-    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(clip.id.encode()).digest()[:8]))
+    generator = generator_of(clip.id)
     noise = generator.standard_normal(len(wave))
     wave = wave + noise * (wave.std() * 10 ** (-generator.uniform(*SNR_DECIBEL) / 20))
     return np.asarray(wave * (clip.peak / np.abs(wave).max()), np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Split = Literal["train", "validation", "test"]
+from salmonn_lab.data.corpora.splits import Split, check_plan, generator_of
+
 Kind = Literal["command", "number", "open"]
 
 SAMPLE_RATE = 16_000
@@ -231,10 +231,7 @@ def plan(split: Split, scale: float = 1.0) -> list[Utterance]:
     Raises:
         ValueError: if there is no such split, or `scale` is not above 0.
     """
-    if split not in SIZES:
-        raise ValueError(f"split must be one of {', '.join(SIZES)}, got '{split}'")
-    if not scale > 0:
-        raise ValueError(f"scale must be above 0, got {scale}")
+    check_plan(split, scale)
     utterances = []
     for kind, size in SIZES[split].items():
         chance = random.Random(f"{split} {kind} voices")
@@ -285,7 +282,7 @@ def speak(utterance: Utterance) -> NDArray[np.float32]:
     with _zeroed_memory():
         pcm = engine.speak(utterance.text, voice=name, pitch=pitch, speed=speed)
     wave = np.frombuffer(pcm, dtype="<i2").astype(np.float64) / 32768
-    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(utterance.id.encode()).digest()[:8]))
+    generator = generator_of(utterance.id)
     if generator.random() < 0.5:
         noise = generator.standard_normal(len(wave))
         if generator.random() < 0.5:
