@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
@@ -74,10 +73,6 @@ def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.R
         use_distributed_sampler=False,
     )
     model.total_steps = total_steps(config, data, trainer)
-    if config.optim.align_steps:
-        data.trainer = trainer
-        data.setup("fit")
-        model.align_vocabulary = torch.tensor(data.target_pieces())
     trainer.fit(model, data, ckpt_path=run.checkpoint if resumed else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt

@@ -18,6 +18,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from salmonn_lab.batch import AudioTokens, Batch, Frames, Prediction
+from salmonn_lab.data.modules import SpeechDataModule
 from salmonn_lab.model.alignment import Objective, alignment_losses
 from salmonn_lab.model.bridge import Bridge, BridgeConfig
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
@@ -151,6 +152,12 @@ class Salmonn(lightning.LightningModule):
         return self.llm.generate(self.audio_tokens(batch), batch, decoding or self.decoding)
 
     # Training
+
+    def on_train_start(self) -> None:
+        """Ask the data, opened by now, which word pieces compete where alignment is still to come."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SpeechDataModule) and self.optim and self.global_step < self.optim.align_steps:
+            self.align_vocabulary = torch.tensor(data.target_pieces())
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by (seed, batches so far, rank): a resumed run draws what the straight run would have drawn."""

@@ -1,6 +1,7 @@
 """The street from manifest to report, as commands: fit, kill, resume, evaluate, infer; and what bad input is told."""
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -14,12 +15,14 @@ import pytest
 import soundfile
 import torch
 import yaml
-from samples import waveform
+from samples import WORDS, waveform
 
+from salmonn_lab.batch import Batch
 from salmonn_lab.config import load_config
 from salmonn_lab.console import run_command
 from salmonn_lab.fit import fit, main
 from salmonn_lab.runs import find, load_model
+from salmonn_lab.salmonn import Salmonn
 
 
 @pytest.fixture
@@ -156,8 +159,6 @@ def test_training_in_two_parts_equals_training_in_one(
     class StoppedError(Exception):
         pass
 
-    from salmonn_lab.salmonn import Salmonn
-
     original = Salmonn.training_step
 
     def training_step(self: Salmonn, batch: object, batch_idx: int) -> torch.Tensor:
@@ -173,6 +174,30 @@ def test_training_in_two_parts_equals_training_in_one(
         Salmonn.training_step = original  # type: ignore[method-assign]
     fit(config, resume=True)
     assert_equal_weights(tmp_path / "run", straight.folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("steps", [0, 2])
+def test_alignment_alone_asks_for_the_word_pieces_of_the_targets(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    seen: list[torch.Tensor | None] = []
+    original = Salmonn.training_step
+
+    def training_step(self: Salmonn, batch: Batch, batch_idx: int) -> torch.Tensor:
+        seen.append(self.align_vocabulary)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Salmonn, "training_step", training_step)
+    options = [f"optim.align_steps={steps}", "trainer.max_steps=3", "evaluation.before=false"]
+    run = fit(load_config([settings], options))
+    if not steps:
+        assert seen == [None] * 3
+        return
+    tokenizer = load_model(run).llm.tokenizer
+    wanted = {tokenizer.eos_token_id, *itertools.chain(*tokenizer(WORDS, add_special_tokens=False)["input_ids"])}
+    assert seen[0] is not None
+    assert seen[0].tolist() == sorted(wanted)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -33,8 +33,8 @@ class LLMConfig:
     """Of the frozen weights; LoRA stays in float32. `auto` is the checkpoint's own; `fastest` is float32 or bfloat16,
     whichever multiplies faster on this machine, measured when the run starts and written into its config."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
-    """Kernel of the attention. `eager` suits bfloat16 on a CPU, where the backward pass of `sdpa` takes seven times as
-    long (benchmarks/attention.py)."""
+    """Kernel of the attention. `eager` suits bfloat16 on a CPU, where the backward pass of `sdpa` is slow: a step of
+    the quickstart's LLM is then 1.5 times as fast (benchmarks/attention.py)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
 
