@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 from lightning.pytorch.callbacks import Callback
@@ -34,8 +35,8 @@ class PredictionWriter(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def part(self, rank: int) -> Path:
-        """Return the file of one rank."""
+    def part(self, rank: int | Literal["*"]) -> Path:
+        """Return the file of one rank, or the pattern of all."""
         return self.path.with_suffix(f".rank{rank}.jsonl")
 
     def on_predict_batch_end(
@@ -69,8 +70,6 @@ def predict(
     examples = read_manifest(resolve(benchmark.manifest))
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = PredictionWriter(path)
-    for stale in path.parent.glob(f"{path.stem}.rank*.jsonl"):
-        stale.unlink()
     model.benchmark, model.decoding = benchmark.name, DecodingConfig(**benchmark.decoding)
     trainer = lightning.Trainer(
         logger=False,
@@ -80,6 +79,7 @@ def predict(
         use_distributed_sampler=False,
         **{key: value for key, value in trainer_options.items() if key in HARDWARE_KEYS},
     )
+    writer.part(trainer.global_rank).unlink(missing_ok=True)  # of a call that was stopped
     data.trainer = trainer  # the loader splits the examples among the trainer's ranks
     trainer.predict(model, data.predict_loader(Examples(examples)), return_predictions=False)
     trainer.strategy.barrier()
@@ -89,22 +89,29 @@ def predict(
     trainer.strategy.barrier()
     if trainer.is_global_zero:
         write_predictions(path, predictions)
-        for part in parts:
-            part.unlink(missing_ok=True)
+        for part in path.parent.glob(writer.part("*").name):
+            part.unlink()
     return predictions
 
 
 def measure(
     model: Salmonn, data: SpeechDataModule, names: Sequence[str], folder: Path, trainer_options: dict[str, Any]
 ) -> list[report.BenchmarkResult]:
-    """Predict and score benchmarks; one whose data is not there is reported as skipped, with the reason."""
+    """Predict and score benchmarks; one whose data is not there is reported as skipped, with the reason.
+
+    Raises:
+        ValueError: if two of them have the same name, as manifests of two folders may.
+    """
+    rows = [benchmarks.find(name) for name in names]
+    for name in {row.name for row in rows}:
+        if len(same := [row.manifest for row in rows if row.name == name]) > 1:
+            raise ValueError(f"evaluation.benchmarks: {' and '.join(same)} are both named '{name}'; rename one")
     results = []
-    for name in names:
-        benchmark = benchmarks.find(name)
+    for benchmark in rows:
         try:
             resolve(benchmark.manifest)
         except FileNotFoundError as error:
-            console.print(f"{name}: skipped: {error}")
+            console.print(f"{benchmark.name}: skipped: {error}")
             results.append(report.BenchmarkResult(benchmark.name, skipped=str(error)))
             continue
         predictions = predict(model, data, benchmark, folder / f"{benchmark.name}.jsonl", trainer_options)
@@ -112,14 +119,29 @@ def measure(
     return results
 
 
-def publish(run: runs.Run, results: Sequence[report.BenchmarkResult]) -> None:
-    """Write scores and report of a run, beside what was measured before training, and print the table."""
+def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResult]) -> None:
+    """Write scores and report into a folder, beside what was measured before training, and print the table.
+
+    What the folder already holds of other benchmarks stays in its scores and its report.
+    """
     earlier = {result.benchmark: result for result in report.read_scores(run.before)} if run.before.is_file() else {}
     joined = [result.since(earlier[result.benchmark]) if result.benchmark in earlier else result for result in results]
-    report.write_scores(run.scores, joined)
-    page = report.write_report(run.folder, joined, run.facts())
+    scores, new = folder / runs.SCORES, {result.benchmark for result in results}
+    kept = [result for result in report.read_scores(scores) if result.benchmark not in new] if scores.is_file() else []
+    report.write_scores(scores, [*kept, *joined])
+    page = report.write_report(folder, [*kept, *joined], run.facts())
     console.print(report.summary_table(joined))
     console.print(f"report: {page}")
+
+
+def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]) -> Path:
+    """Return where results go: a run's own folder, or one of its `variants/` where the model is not as it was trained.
+
+    A variant is named after what differs, such as `model.lora.scale=2.0`.
+    """
+    changes = [key for key in overrides if not key.startswith(("benchmarks=", "evaluation.", "trainer."))]
+    name = ",".join([*([checkpoint.stem] if checkpoint else []), *sorted(changes)])
+    return run.folder / "variants" / re.sub(r"[^\w.,=-]+", "_", name) if name else run.folder
 
 
 def main() -> None:
@@ -127,7 +149,8 @@ def main() -> None:
     quiet_libraries()
     parser = argparse.ArgumentParser(
         prog="python -m salmonn_lab.evaluate",
-        description="Measure a trained run on benchmarks; predictions, scores and report land in its folder.",
+        description="Measure a trained run on benchmarks; predictions, scores and report land in its folder, or in "
+        "one of its variants/ where another checkpoint or other settings are asked for.",
         epilog="Example: python -m salmonn_lab.evaluate --run runs/quickstart benchmarks=[asterisk]",
     )
     parser.add_argument("--run", required=True, help="the run's folder")
@@ -140,11 +163,14 @@ def main() -> None:
     )
     options = parser.parse_intermixed_args(sys.argv[1:])
     run = runs.find(options.run)
+    folder = destination(run, options.checkpoint, options.overrides)
     overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]
     config = load_config([run.config_file], overrides)
     model = runs.load_model(run, options.checkpoint, runs.localize(config.model))
     data = data_module(runs.localize(config), model)
-    publish(run, measure(model, data, config.evaluation.benchmarks, run.predictions, config.trainer))
+    results = measure(model, data, config.evaluation.benchmarks, folder / runs.PREDICTIONS, config.trainer)
+    if runs.first_process():
+        publish(run, folder, results)
 
 
 if __name__ == "__main__":

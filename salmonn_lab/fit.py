@@ -15,6 +15,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from salmonn_lab import report, runs
 from salmonn_lab.config import RunConfig, load_config, to_yaml
@@ -50,12 +51,15 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
     names = config.evaluation.benchmarks
     if config.evaluation.before and not run.before.is_file():
         with timed(run, "measuring before"):
-            report.write_scores(run.before, measure(model, data, names, run.predictions / "before", config.trainer))
+            results = measure(model, data, names, run.predictions / "before", config.trainer)
+            if runs.first_process():
+                report.write_scores(run.before, results)
     with timed(run, "training"):
         train(model, data, config, run)
     with timed(run, "measuring after"):
         results = measure(model, data, names, run.predictions, config.trainer)
-    publish(run, results)
+    if runs.first_process():
+        publish(run, run.folder, results)
     return run
 
 
@@ -72,11 +76,22 @@ def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.R
         default_root_dir=run.folder,
         use_distributed_sampler=False,
     )
+    check_strategy(config, trainer)
     model.total_steps = total_steps(config, data, trainer)
     trainer.fit(model, data, ckpt_path=run.checkpoint if resumed else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.save_checkpoint(run.checkpoint)
+
+
+def check_strategy(config: RunConfig, trainer: lightning.Trainer) -> None:
+    """Refuse what DDP would end in mid-training with a long message: weights without a gradient."""
+    finds = not isinstance(trainer.strategy, DDPStrategy) or trainer.strategy._ddp_kwargs.get("find_unused_parameters")
+    if config.optim.align_steps and not finds:
+        raise ValueError(
+            "optim.align_steps trains the bridge without LoRA: on several devices set "
+            "trainer.strategy=ddp_find_unused_parameters_true"
+        )
 
 
 def total_steps(config: RunConfig, data: SpeechDataModule, trainer: lightning.Trainer) -> int:
@@ -114,9 +129,9 @@ def loggers(config: RunConfig, run: runs.Run, step: int) -> list[Logger]:
 def csv_logger(folder: Path, step: int, **options: Any) -> CSVLogger:
     """Return a logger to `metrics.csv`. Lightning's deletes what an earlier process wrote, so that is read first."""
     file, rows = folder / "metrics.csv", []
-    if step and file.is_file():
-        with file.open(newline="") as lines:
-            rows = [row for row in csv.DictReader(lines) if int(row["step"]) < step]
+    if step and file.is_file() and runs.first_process():
+        *lines, _ = file.read_text().split("\n")  # what follows the last end of line was torn by a kill
+        rows = [row for row in csv.DictReader(lines) if int(row["step"]) < step]
         file.unlink()
     logger = CSVLogger(folder, name="", version="", **{"flush_logs_every_n_steps": 10, **options})
     for row in rows:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
+from lightning_utilities.core.rank_zero import rank_zero_only
 from transformers.utils import logging as transformers_logging
 
 from salmonn_lab.console import console
@@ -34,6 +35,7 @@ class StepLines(Callback):
         """Print how many batches are done."""
         self._line(batch_idx + 1, int(sum(trainer.num_predict_batches)), "")
 
+    @rank_zero_only
     def _line(self, done: int, total: int, values: str) -> None:
         now = time.monotonic()
         if self.first is None:

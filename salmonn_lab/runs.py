@@ -9,6 +9,7 @@ import os
 import platform
 import resource
 import subprocess
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import psutil
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from salmonn_lab import assets
 from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
@@ -25,6 +27,10 @@ from salmonn_lab.predictions import write_atomically
 from salmonn_lab.salmonn import ModelConfig, Salmonn
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "torchaudio", "torchmetrics", "jiwer", "omegaconf")
+PREDICTIONS = "predictions"
+SCORES = "scores.json"
+OTHERS_WAIT_SECONDS = 300.0
+"""How long a process of a multi-device run waits for the first one to make the folder."""
 Value = TypeVar("Value")
 
 
@@ -52,7 +58,7 @@ class Run:
     @property
     def predictions(self) -> Path:
         """A file of predictions per benchmark; those of the untrained model in `before/`."""
-        return self.folder / "predictions"
+        return self.folder / PREDICTIONS
 
     @property
     def before(self) -> Path:
@@ -62,7 +68,7 @@ class Run:
     @property
     def scores(self) -> Path:
         """Scores of the trained model, those of the untrained one beside them."""
-        return self.folder / "scores.json"
+        return self.folder / SCORES
 
     def config(self) -> RunConfig:
         """Read the stored configuration."""
@@ -72,8 +78,9 @@ class Run:
         """Read what is recorded so far."""
         return cast(dict[str, Any], json.loads(self.provenance_file.read_text()))
 
+    @rank_zero_only
     def record(self, **facts: Any) -> None:
-        """Add facts to the provenance."""
+        """Add facts to the provenance; the first process of a run does."""
         known = self.provenance() if self.provenance_file.is_file() else {}
         write_atomically(self.provenance_file, json.dumps(known | facts, indent=2) + "\n")
 
@@ -85,11 +92,16 @@ class Run:
 def start(config: RunConfig, *, resume: bool) -> Run:
     """Make the folder of a new run, or open that of the run to resume.
 
+    The first of several processes does; the others, which Lightning starts with the same command line, open what it
+    made.
+
     Raises:
         FileExistsError: if the folder holds a run and `resume` is False.
         ValueError: if the run to resume was made with another configuration; the keys are named.
     """
     run = Run(Path(config.out_dir))
+    if not first_process():
+        return wait_for(run)
     if run.config_file.is_file():
         if not resume:
             raise FileExistsError(f"{run.folder} holds a run: continue it with --resume, or choose another out_dir=...")
@@ -101,6 +113,21 @@ def start(config: RunConfig, *, resume: bool) -> Run:
     run.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(run.config_file, to_yaml(with_dtype(config, fastest_dtype())))
     run.record(started=datetime.now(UTC).isoformat(timespec="seconds"), **environment())
+    return run
+
+
+def first_process() -> bool:
+    """Tell whether this process is the one of a run that writes its folder."""
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)  # Lightning sets it once it knows
+
+
+def wait_for(run: Run) -> Run:
+    """Return a run once the first process has written its configuration."""
+    deadline = time.monotonic() + OTHERS_WAIT_SECONDS
+    while not run.config_file.is_file():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{run.folder}: the first process of the run has not made it")
+        time.sleep(0.1)
     return run
 
 

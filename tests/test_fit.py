@@ -176,6 +176,30 @@ def test_training_in_two_parts_equals_training_in_one(
     assert_equal_weights(tmp_path / "run", straight.folder)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_train_as_one_that_accumulates(settings: Path, corpus: Path, tmp_path: Path) -> None:
+    """Uneven batches on each rank, so a mean of means would differ; and both measure every clip once."""
+    quiet = ["model.bridge.dropout=0.0", "model.lora.dropout=0.0", "data.max_batch_size=null", "data.batch_budget=200"]
+    common = [*quiet, f"evaluation.benchmarks=[{corpus}]", "data.validation=[]", "trainer.max_steps=3"]
+    runs = {"two": ["trainer.devices=2", "trainer.strategy=ddp"], "one": ["trainer.accumulate_grad_batches=2"]}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, options in runs.items():
+        folder = f"out_dir={tmp_path / name}"
+        ended = command("fit", "--config", settings, *common, *options, folder, env=environment)
+        assert ended.returncode == 0, ended.stderr
+    two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-6, msg=name)
+    lines = [(tmp_path / name / "predictions" / "corpus.jsonl").read_text() for name in runs]
+    assert lines[0] == lines[1]
+    losses = []
+    for name in runs:
+        with (tmp_path / name / "metrics.csv").open() as file:
+            losses.append([float(row["train_loss"]) for row in csv.DictReader(file) if row["train_loss"]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("steps", [0, 2])
 def test_alignment_alone_asks_for_the_word_pieces_of_the_targets(
