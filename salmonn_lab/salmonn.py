@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import lightning
 import numpy as np
 import torch
+from jaxtyping import Float
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from salmonn_lab.batch import AudioTokens, Batch, Frames, Prediction
+from salmonn_lab.batch import AudioTokens, Batch, Frames, Prediction, Sample, Segment
+from salmonn_lab.data.audio import read_audio
+from salmonn_lab.data.collate import collate
+from salmonn_lab.data.dataset import prompt_ids, target_ids
 from salmonn_lab.data.modules import SpeechDataModule
+from salmonn_lab.data.prompts import PLACE
 from salmonn_lab.model.alignment import Objective, alignment_losses
 from salmonn_lab.model.bridge import Bridge, BridgeConfig
+from salmonn_lab.model.checkpoint import Coverage, Original, cover, read_original
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
-from salmonn_lab.model.llm import DecodingConfig, LanguageModel, LLMConfig, LoraConfig
+from salmonn_lab.model.llm import DecodingConfig, Dtype, LanguageModel, LLMConfig, LoraConfig
 from salmonn_lab.model.whisper import WhisperConfig
+
+Waveform = Tensor | str | Path
+LONGEST_SECONDS = 86_400.0
+"""More than any clip: paths are read whole."""
+CLIPS_AT_ONCE = 16
+"""How many clips `listen` and `score` run as one batch."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -127,20 +145,21 @@ class Salmonn(lightning.LightningModule):
         self.align_vocabulary: Tensor | None = None
         """The word pieces that compete in alignment, sorted: those of the training targets and the end symbol; None is
         every word piece, which is slower."""
-        self._targets = 0
+        self._step = [0.0, 0]
+        """The sum of the token losses since the last optimizer step, and how many there were; of this rank."""
         self._validation = [0.0, 0]
 
     def encode(self, batch: Batch) -> tuple[Frames, ...]:
         """Run the frozen encoders."""
         return self.encoders(batch.waveforms, batch.lengths)  # type: ignore[no-any-return]
 
-    def audio_tokens(self, batch: Batch) -> AudioTokens:
+    def hear(self, batch: Batch) -> AudioTokens:
         """Return what the LLM reads in place of each clip."""
         return self.bridge(self.encode(batch))  # type: ignore[no-any-return]
 
     def token_losses(self, batch: Batch) -> Tensor:
         """Return the loss of every target token, in nats, shape (target tokens,)."""
-        return self.llm.token_losses(self.audio_tokens(batch), batch)
+        return self.llm.token_losses(self.hear(batch), batch)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss over the batch's target tokens."""
@@ -149,7 +168,134 @@ class Salmonn(lightning.LightningModule):
     @torch.no_grad()
     def generate(self, batch: Batch, decoding: DecodingConfig | None = None) -> list[str]:
         """Answer each prompt about its clip."""
-        return self.llm.generate(self.audio_tokens(batch), batch, decoding or self.decoding)
+        return self.llm.generate(self.hear(batch), batch, decoding or self.decoding)
+
+    # For notebooks and scripts
+
+    @classmethod
+    def from_original(
+        cls,
+        path: str | Path,
+        *,
+        whisper: str,
+        llm: str,
+        beats: str | None = None,
+        num_heads: int = 12,
+        dtype: Dtype = "auto",
+    ) -> Salmonn:
+        """Load a checkpoint of the original SALMONN, such as `salmonn_v1.pth`, ready to answer.
+
+        Args:
+            path: the `.pth`; windows, queries and LoRA are those it was trained with, sizes those of its tensors.
+            whisper: folder, hub name or `asset:NAME` of Whisper-large-v2.
+            llm: the same of Vicuna: 13B v1.1, or 7B v1.5 for the 7B checkpoint.
+            beats: the BEATs file; not needed by a checkpoint that was trained without it.
+            num_heads: attention heads of the Q-Former, which no file states; 12 in the released ones.
+            dtype: of the LLM's weights; `auto` is that of its own files.
+
+        Raises:
+            ValueError: the file is no SALMONN checkpoint, or does not fit the parts given; the tensors are named.
+        """
+        from salmonn_lab import runs  # above this file: the door opens on whole runs
+
+        original = read_original(path)
+        config = runs.localize(original_config(original, whisper=whisper, llm=llm, beats=beats, num_heads=num_heads))
+        config.llm.dtype = dtype
+        model = cls(config)
+        model.load_trainable_state(original.state(), str(path), ignored=original.leaked)
+        return model.eval()
+
+    @classmethod
+    def from_run(cls, run: str | Path) -> Salmonn:
+        """Load the trained model of a run's folder, ready to answer; errors as in `runs.find` and `runs.load_model`."""
+        from salmonn_lab import runs
+
+        return runs.load_model(runs.find(run))
+
+    @torch.no_grad()
+    def audio_tokens(self, waveforms: Sequence[Waveform]) -> AudioTokens:
+        """Return what the LLM would read in place of each clip.
+
+        Args:
+            waveforms: float32 tensors of shape (samples,), mono at 16 kHz, or paths of audio files of any kind.
+        """
+        prompts = [PLACE] * len(waveforms)
+        with answering(self):
+            return self.hear(self.make_batch(waveforms, prompts))
+
+    def listen(self, waveforms: Sequence[Waveform], prompts: Sequence[str], **decoding: Any) -> list[str]:
+        """Return the answer about each clip.
+
+        Args:
+            waveforms: as in `audio_tokens`.
+            prompts: one per clip, template applied, `<SpeechHere>` where the audio goes, such as
+                "USER: <Speech><SpeechHere></Speech> What is said?\nASSISTANT:".
+            decoding: fields of `DecodingConfig`, such as `num_beams=1`.
+        """
+        texts: list[str] = []
+        with answering(self):
+            for first in range(0, len(waveforms), CLIPS_AT_ONCE):
+                some = slice(first, first + CLIPS_AT_ONCE)
+                texts += self.generate(self.make_batch(waveforms[some], prompts[some]), DecodingConfig(**decoding))
+        return texts
+
+    @torch.no_grad()
+    def score(
+        self, waveforms: Sequence[Waveform], prompts: Sequence[str], targets: Sequence[str]
+    ) -> list[Float[Tensor, " target"]]:
+        """Return the log-probability of every token of each target, the end symbol's last.
+
+        Natural logarithms, of a softmax over the LLM's own vocabulary: the `[PAD]` that the original adds to it, with
+        random weights that are in no checkpoint, is not among the choices.
+
+        Args:
+            waveforms: as in `audio_tokens`.
+            prompts: as in `listen`.
+            targets: a text per clip.
+        """
+        scores: list[Tensor] = []
+        with answering(self):
+            for first in range(0, len(waveforms), CLIPS_AT_ONCE):
+                some = slice(first, first + CLIPS_AT_ONCE)
+                batch = self.make_batch(waveforms[some], prompts[some], targets[some])
+                scores += torch.split(-self.token_losses(batch), batch.target_mask.sum(1).tolist())
+        return scores
+
+    def make_batch(
+        self, waveforms: Sequence[Waveform], prompts: Sequence[str], targets: Sequence[str] | None = None
+    ) -> Batch:
+        """Return clips and prompts as a batch on the model's device; a clip that is heard as 30 s is at least 1 s.
+
+        Raises:
+            ValueError: the lists differ in length, a waveform is no vector, or a prompt lacks its `<SpeechHere>`.
+        """
+        counts = {len(waveforms), len(prompts), len(waveforms if targets is None else targets)}
+        if len(counts) > 1 or isinstance(prompts, str):
+            raise ValueError("give one prompt, and one target if any, for each waveform")
+        shortest = 16_000 if self.config.bridge.span == "thirty_seconds" else 1
+        samples = []
+        for index, (waveform, prompt) in enumerate(zip(waveforms, prompts, strict=True)):
+            if isinstance(waveform, str | Path):
+                waveform = read_audio([Segment(str(waveform))], max_seconds=LONGEST_SECONDS)
+            waveform = torch.as_tensor(waveform, dtype=torch.float32)
+            if waveform.ndim != 1 or not len(waveform):
+                raise ValueError(f"waveform {index} must have the shape (samples,), got {tuple(waveform.shape)}")
+            if prompt.count(PLACE) != 1:
+                raise ValueError(f"prompt {index} must hold {PLACE} exactly once, got {prompt!r}")
+            before, after = prompt_ids(self.llm.tokenizer, prompt)
+            samples.append(
+                Sample(
+                    id=str(index),
+                    waveform=functional.pad(waveform.cpu(), (0, max(0, shortest - len(waveform)))),
+                    before_ids=before,
+                    after_ids=after,
+                    target_ids=() if targets is None else target_ids(self.llm.tokenizer, targets[index]),
+                    prompt=prompt,
+                    task="",
+                )
+            )
+        batch = collate(samples, self.llm.pad_id)
+        return Batch._make(part.to(self.device) if isinstance(part, Tensor) else part for part in batch)
 
     # Training
 
@@ -167,23 +313,25 @@ class Salmonn(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the *sum* of the token losses; `on_before_optimizer_step` divides by all tokens of the step."""
-        aligning = self.optim is not None and self.global_step < self.optim.align_steps
-        if aligning:
+        if self.aligning:
             batch, loss = self.align(batch)
         else:
             loss = self.token_losses(batch).sum()
-        targets = int(batch.target_mask.sum())
-        mean = loss.detach() / max(targets, 1)
-        if not torch.isfinite(mean):
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise FloatingPointError(
-                f"the loss is {float(mean)} at step {self.global_step} "
+                f"the loss is {value} at step {self.global_step} "
                 f"(epoch {self.current_epoch}, batch {batch_idx}); "
                 f"clips of the batch: {', '.join(batch.ids)}"
             )
-        self._targets += targets
-        if targets:
-            self.log("align_loss" if aligning else "train_loss", mean, prog_bar=True, batch_size=len(batch.ids))
+        self._step[0] += value
+        self._step[1] += int(batch.target_mask.sum())
         return loss
+
+    @property
+    def aligning(self) -> bool:
+        """Whether this is a step of alignment."""
+        return self.optim is not None and self.global_step < self.optim.align_steps
 
     def align(self, batch: Batch) -> tuple[Batch, Tensor]:
         """Return the examples that alignment trains on, and the sum of their losses; without any the loss is zero."""
@@ -196,7 +344,7 @@ class Salmonn(lightning.LightningModule):
         objectives = [cast(Objective, kinds[task]) for task in part.tasks]
         table, blank = self.llm.embedding.weight, cast(int, self.llm.tokenizer.eos_token_id)
         pieces = None if self.align_vocabulary is None else self.align_vocabulary.to(table.device)
-        return part, alignment_losses(self.audio_tokens(part), targets, objectives, table, blank, pieces).sum()
+        return part, alignment_losses(self.hear(part), targets, objectives, table, blank, pieces).sum()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Turn the gradient of the summed loss into that of the mean over all target tokens of the step.
@@ -204,11 +352,27 @@ class Salmonn(lightning.LightningModule):
         Lightning has divided by the number of accumulated batches, DDP by the number of ranks; both are undone here,
         so that a token weighs the same in whatever batch and on whatever rank it came.
         """
-        targets = self.trainer.strategy.reduce(torch.tensor(float(self._targets), device=self.device), reduce_op="sum")
-        factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(float(targets), 1.0)
-        self._targets = 0
+        total, targets = self.sum_over_ranks(self._step)
+        self._step = [0.0, 0]
+        if targets:
+            self.log_loss(total / targets)
+        factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(targets, 1.0)
         gradients = [p.grad for p in self.parameters() if p.requires_grad and p.grad is not None]
         torch._foreach_mul_(gradients, factor)
+
+    def log_loss(self, loss: float) -> None:
+        """Show a step's loss, and write it to the loggers at once.
+
+        Lightning writes what it is told to log after the callbacks of the step have run; a run killed in between
+        would have a checkpoint of this step, and never its loss.
+        """
+        name = "align_loss" if self.aligning else "train_loss"
+        self.log(name, loss, prog_bar=True, logger=False)
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.global_step + 1) % every == 0:
+            for logger in self.loggers:
+                logger.log_metrics({name: loss}, self.global_step)
+                logger.save()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW over the trainable weights, and its schedule per optimizer step."""
@@ -239,9 +403,14 @@ class Salmonn(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log `val_loss`, the mean over all target tokens of all ranks."""
-        sums = torch.tensor(self._validation, dtype=torch.float64, device=self.device)
-        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        self.log("val_loss", (total / count).float(), prog_bar=True)
+        total, count = self.sum_over_ranks(self._validation)
+        self.log("val_loss", total / count, prog_bar=True)
+
+    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """Return each value summed over all processes."""
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which MPS does not have
+        sums = self.trainer.strategy.reduce(torch.tensor(values, dtype=dtype, device=self.device), reduce_op="sum")
+        return cast(Tensor, sums).tolist()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
         """Answer each prompt of the batch."""
@@ -254,26 +423,20 @@ class Salmonn(lightning.LightningModule):
         """Return the weights that learn, by name."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
-    def load_trainable_state(self, state: Mapping[str, Tensor], source: str) -> None:
-        """Load exactly the weights that learn.
+    def load_trainable_state(self, state: Mapping[str, Tensor], source: str, ignored: Iterable[str] = ()) -> Coverage:
+        """Load exactly the weights that learn, and say what was loaded; `ignored` names what was left out by rule.
 
         Raises:
-            ValueError: where a name is missing or unknown, or a shape differs; all of them are named.
+            ValueError: where a name is missing or unknown, or a shape differs.
         """
         own = self.trainable_state()
-        problems = [f"missing {name}" for name in own if name not in state]
-        problems += [f"unexpected {name}" for name in state if name not in own]
-        problems += [
-            f"{name} is {tuple(state[name].shape)}, the config makes it {tuple(weight.shape)}"
-            for name, weight in own.items()
-            if name in state and state[name].shape != weight.shape
-        ]
-        if problems:
-            shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-            raise ValueError(f"{source} does not fit the model that the config describes: {shown}")
+        coverage = cover(own, state, ignored)
+        coverage.check(source)
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(state[name])
+        log.info("%s: %s", source, coverage)
+        return coverage
 
     def fingerprints(self) -> dict[str, str]:
         """Return a hash of each frozen part: names, shapes and a thousand values of every tensor."""
@@ -299,10 +462,44 @@ class Salmonn(lightning.LightningModule):
         if not isinstance(checkpoint.get("state_dict"), Mapping) or "frozen" not in checkpoint:
             raise ValueError(f"{source} is not a checkpoint of salmonn_lab")
         self.load_trainable_state(checkpoint["state_dict"], source)
-        mine, theirs = self.fingerprints(), checkpoint["frozen"]
-        different = sorted(name for name in mine if theirs.get(name) != mine[name])
+        mine, theirs = self.fingerprints(), checkpoint["frozen"]  # empty where the original's file did not say
+        different = sorted(name for name in theirs if mine.get(name) != theirs[name])
         if different:
             raise ValueError(f"{source} was trained beside other frozen weights: {', '.join(different)}")
+
+
+def original_config(
+    original: Original, *, whisper: str, llm: str, beats: str | None, num_heads: int = 12
+) -> ModelConfig:
+    """Return the model that a checkpoint of the original describes, beside the given frozen parts.
+
+    Raises:
+        ValueError: the checkpoint was trained with BEATs, and there is none, or the other way round.
+    """
+    if ("audio" in original.streams) != (beats is not None):
+        raise ValueError(
+            "the checkpoint was trained with BEATs: its file is needed"
+            if beats is None
+            else "the checkpoint was trained without BEATs, so it cannot use the file given"
+        )
+    return ModelConfig(
+        whisper=WhisperConfig(whisper) if "speech" in original.streams else None,
+        audio_encoder=None if beats is None else AudioEncoderConfig("beats", beats),
+        bridge=original.bridge(num_heads),
+        llm=LLMConfig(llm, prompt_template=original.setting("prompt_template")),
+        lora=original.lora(),
+    )
+
+
+@contextmanager
+def answering(model: Salmonn) -> Iterator[None]:
+    """Keep a model in evaluation mode meanwhile."""
+    mode = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(mode)
 
 
 def select(batch: Batch, rows: list[int]) -> Batch:

@@ -70,14 +70,12 @@ class SpeechDataset(Dataset[Sample]):
         example = self.examples[index]
         draw = (self.seed, epoch, index) if self.mode == "train" else None
         prompt = self.prompts.ask(example, self.template, draw)
-        before, after = prompt.split(PLACE)
-        bos = self.tokenizer.bos_token
-        starts = () if bos is None or before.startswith(str(bos)) else (self.tokenizer.bos_token_id,)
+        before, after = prompt_ids(self.tokenizer, prompt)
         return Sample(
             id=example.id,
             waveform=self.read(example.audio),
-            before_ids=(*starts, *self._tokens(before)),
-            after_ids=self._tokens(after),
+            before_ids=before,
+            after_ids=after,
             target_ids=() if self.mode == "predict" else self._target(example),
             prompt=prompt,
             task=example.task,
@@ -111,10 +109,29 @@ class SpeechDataset(Dataset[Sample]):
             log.warning("skipped an example, number %d of this loader process: %s", self.lost, error)
             return None
 
-    def _tokens(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
-
     def _target(self, example: Example) -> tuple[int, ...]:
         if not example.target:
             raise ValueError(f"example '{example.id}' has no target: it can be predicted, not trained or validated on")
-        return (*self._tokens(example.target)[: self.max_target_tokens - 1], int(self.tokenizer.eos_token_id))
+        return target_ids(self.tokenizer, example.target, self.max_target_tokens)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the tokens before and after the audio: each piece tokenized alone, as in the original, after a BOS.
+
+    A prompt that starts with the BOS itself, as chat templates do, does not get another.
+    """
+    before, after = prompt.split(PLACE)
+    bos = tokenizer.bos_token
+    starts = () if bos is None or before.startswith(str(bos)) else (int(tokenizer.bos_token_id),)
+    return (*starts, *text_ids(tokenizer, before)), text_ids(tokenizer, after)
+
+
+def target_ids(tokenizer: PreTrainedTokenizerBase, text: str, most: int | None = None) -> tuple[int, ...]:
+    """Return the tokens of an answer, at most `most` with the end symbol, which is never cut off."""
+    ids = text_ids(tokenizer, text)
+    return (*(ids if most is None else ids[: most - 1]), int(tokenizer.eos_token_id))
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    """Return the tokens of a text, without special ones."""
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()

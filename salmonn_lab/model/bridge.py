@@ -131,7 +131,8 @@ class Bridge(nn.Module):
         """Run the Q-Former over every window that holds audio, all windows of all clips as one batch."""
         kernel, stride, queries = self.config.kernel, self.config.stride, self.config.num_queries
         if self.config.span == "clip":
-            counts = self.count_windows(mask.sum(1))
+            places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+            counts = self.count_windows((mask * places).amax(1))
             missing = (int(counts.max()) - 1) * stride + kernel - mask.shape[1]
             features = functional.pad(features, (0, 0, 0, max(missing, 0)))
             mask = functional.pad(mask, (0, max(missing, 0)))

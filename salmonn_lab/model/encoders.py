@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from salmonn_lab.batch import Frames
-from salmonn_lab.model.whisper import WhisperConfig, WhisperSpeechEncoder
+from salmonn_lab.model.beats import Beats
+from salmonn_lab.model.whisper import SAMPLES_PER_FRAME, THIRTY_SECONDS, WhisperConfig, WhisperSpeechEncoder
 from salmonn_lab.model.yamnet import Yamnet
 
 
@@ -66,15 +68,13 @@ class Encoders(nn.Module):
         super().__init__()
         if whisper is None and audio is None:
             raise ValueError("model.whisper and model.audio_encoder are both null: the model would hear nothing")
-        streams: list[WhisperSpeechEncoder | Yamnet] = []
+        streams: list[WhisperSpeechEncoder | Beats | Yamnet] = []
         if whisper is not None:
             streams.append(WhisperSpeechEncoder(whisper.checkpoint, thirty_seconds=thirty_seconds))
         if audio is not None:
-            if audio.kind == "beats":
-                raise ValueError(
-                    "model.audio_encoder.kind: 'beats' cannot be loaded by this version; use 'yamnet' or null"
-                )
-            streams.append(Yamnet.from_pretrained(audio.checkpoint))
+            kinds: dict[str, type[Beats] | type[Yamnet]] = {"beats": Beats, "yamnet": Yamnet}
+            streams.append(kinds[audio.kind].from_pretrained(audio.checkpoint))
+        self.thirty_seconds = thirty_seconds
         self.cache: FrameCache | None = None
         """Where set, each clip is encoded once, and alone: what it gives does not depend on when that was."""
         self.streams = nn.ModuleList(streams)
@@ -89,10 +89,21 @@ class Encoders(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> tuple[Frames, ...]:
-        """Return one stream of frames at 50 Hz per encoder, Whisper's first."""
+        """Return one stream of frames at 50 Hz per encoder, Whisper's first.
+
+        A clip longer than 30 s is encoded 30 s at a time, and its frames are one after the other in one row.
+
+        Raises:
+            ValueError: for a clip longer than 30 s where every clip is 30 s long.
+        """
+        if self.thirty_seconds and int(lengths.max()) > THIRTY_SECONDS:
+            raise ValueError(
+                f"a clip of {int(lengths.max()) / 16_000:.1f} s does not fit model.bridge.span=thirty_seconds; "
+                "cut it, or train with span=clip"
+            )
         with torch.autocast(waveforms.device.type, enabled=False):
             if self.cache is None:
-                return tuple(stream(waveforms, lengths) for stream in self.streams)
+                return tuple(encode(stream, waveforms, lengths) for stream in self.streams)
             clips = [
                 self._cached(waveforms[row : row + 1, :length], lengths[row : row + 1])
                 for row, length in enumerate(lengths.tolist())
@@ -105,7 +116,7 @@ class Encoders(nn.Module):
         key = self.cache.key(waveform)
         kept = self.cache.get(key)
         if kept is None:
-            frames = [stream(waveform, length) for stream in self.streams]
+            frames = [encode(stream, waveform, length) for stream in self.streams]
             features = [stream.features[0, stream.mask[0]] for stream in frames]
             kept = [(part[::repeats].cpu(), len(part)) for part, repeats in zip(features, self.repeats, strict=True)]
             self.cache.put(key, kept)
@@ -113,6 +124,26 @@ class Encoders(nn.Module):
             part.to(waveform.device).repeat_interleave(repeats, dim=0)[:count]
             for (part, count), repeats in zip(kept, self.repeats, strict=True)
         ]
+
+
+def encode(stream: nn.Module, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> Frames:
+    """Run an encoder over clips of any length: of those that are longer, over 30 s at a time."""
+    if waveforms.shape[1] <= THIRTY_SECONDS:
+        return cast(Frames, stream(waveforms, lengths))
+    parts, masks = [], []
+    for start in range(0, int(lengths.max()), THIRTY_SECONDS):
+        left = (lengths - start).clamp(0, THIRTY_SECONDS)
+        rows = left > 0
+        part = waveforms[rows, start : start + int(left.max())]
+        frames: Frames = stream(part, left[rows])
+        count = math.ceil(part.shape[1] / SAMPLES_PER_FRAME)
+        features = frames.features.new_zeros(len(rows), count, frames.features.shape[2])
+        mask = torch.zeros(len(rows), count, dtype=torch.bool, device=rows.device)
+        shown = min(count, frames.features.shape[1])
+        features[rows, :shown], mask[rows, :shown] = frames.features[:, :shown], frames.mask[:, :shown]
+        parts.append(features)
+        masks.append(mask)
+    return Frames(torch.cat(parts, dim=1), torch.cat(masks, dim=1))
 
 
 def _join(clips: Sequence[Float[Tensor, "frames dim"]]) -> Frames:

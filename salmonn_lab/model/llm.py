@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
@@ -17,8 +19,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from salmonn_lab.batch import AudioTokens, Batch
 
+SPACE = "\u2581"
+"""How SentencePiece writes a space."""
+FIRST_BYTE = "<0x00>"
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+EACH_BYTE = "salmonn_lab.each_byte"
 IGNORE = -100
 """The label of a position that is not predicted."""
+
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "fastest"]
 
 
 @dataclass
@@ -29,7 +39,7 @@ class LLMConfig:
     """A folder, a hub name or `asset:NAME` of any causal LM that takes `inputs_embeds`."""
     prompt_template: str = "USER: {}\nASSISTANT:"
     """Wraps each prompt; `{}` is the prompt."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "fastest"] = "float16"
+    dtype: Dtype = "float16"
     """Of the frozen weights; LoRA stays in float32. `auto` is the checkpoint's own; `fastest` is float32 or bfloat16,
     whichever multiplies faster on this machine, measured when the run starts and written into its config."""
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
@@ -201,7 +211,7 @@ class LanguageModel(nn.Module):
             pad_token_id=self.pad_id,
             eos_token_id=self.tokenizer.eos_token_id,
         )
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return [decode(self.tokenizer, row).strip() for row in ids]
 
     def layout(self, audio: AudioTokens, batch: Batch, *, target: bool) -> Rows:
         """Lay out `before | audio | after | target` without holes; padding at the end, or left without target."""
@@ -223,3 +233,30 @@ class LanguageModel(nn.Module):
             mask.gather(1, order),
             torch.cat(labels, dim=1).gather(1, order),
         )
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Int[Tensor, " length"]) -> str:
+    """Return the text of tokens, special ones left out.
+
+    Where LLaMA spells bytes (`<0xE2>`), as SentencePiece decodes them: each byte that is not UTF-8 becomes one
+    replacement character. Today's fast tokenizers replace the good ones beside it as well.
+    """
+    if FIRST_BYTE not in tokenizer.get_vocab():
+        return cast(str, tokenizer.decode(ids, skip_special_tokens=True))
+    text, run = "", b""
+    for token in [*cast(list[str], tokenizer.convert_ids_to_tokens(ids.tolist(), skip_special_tokens=True)), ""]:
+        if match := BYTE.fullmatch(token):
+            run += bytes.fromhex(match[1])
+        else:
+            text += run.decode(errors=EACH_BYTE) + token.replace(SPACE, " ")
+            run = b""
+    return text
+
+
+def replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """Return a replacement character for every byte that cannot be decoded."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+codecs.register_error(EACH_BYTE, replace_each_byte)
