@@ -49,6 +49,9 @@ class RunConfig:
     """Memory for the frozen encoders' output: each clip is encoded once a process, until this is full. 0 is none."""
     checkpoint_every: int = 1000
     """Optimizer steps between checkpoints."""
+    init_from: str | None = None
+    """Start the weights that learn from those of a run's folder, a checkpoint of one, or a checkpoint of the original
+    SALMONN; this is how stages are chained."""
     seed: int = 42
     out_dir: str = "runs/salmonn"
     """The run's folder."""

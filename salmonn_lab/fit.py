@@ -19,12 +19,17 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from salmonn_lab import report, runs
 from salmonn_lab.config import RunConfig, load_config, to_yaml
-from salmonn_lab.console import console, progress, run_command
+from salmonn_lab.console import console, progress, run_command, table
 from salmonn_lab.data.modules import SpeechDataModule, check_data
 from salmonn_lab.evaluate import data_module, measure, publish
+from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
 from salmonn_lab.model.encoders import FrameCache
+from salmonn_lab.model.plain import read_plain
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
+
+ESTIMATED_TEXT = (40, 20)
+"""Tokens of text, and how many of them are predicted, of the clip that `--estimate` weighs."""
 
 
 def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
@@ -43,6 +48,8 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         local = runs.localize(config)
         lightning.seed_everything(config.seed, verbose=False)
         model = Salmonn(local.model, local.optim, seed=config.seed)
+        if config.init_from and not run.checkpoint.is_file():
+            console.print(f"init_from {config.init_from}: {runs.initialize(model, config.init_from)}")
         if config.frame_cache_gib:
             model.encoders.cache = FrameCache(config.frame_cache_gib * 2**30)
         data = data_module(local, model)
@@ -65,7 +72,7 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
 
 def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.Run) -> None:
     """Train from the last checkpoint, or from the start, to the end, and leave the last checkpoint there."""
-    resumed = runs.read_checkpoint(run.checkpoint)["global_step"] if run.checkpoint.is_file() else 0
+    resumed = int(read_plain(run.checkpoint)["global_step"]) if run.checkpoint.is_file() else 0
     options = config.trainer
     if isinstance(options.get("val_check_interval"), int):  # batches of the whole training, not of an epoch
         options = {"check_val_every_n_epoch": None, **options}
@@ -181,6 +188,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a YAML file; repeat to merge")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys, such as model.lora=null")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument(
+        "--estimate",
+        type=float,
+        nargs="?",
+        const=10.0,
+        metavar="SECONDS",
+        help="print weights, memory, tokens and operations for clips of so many seconds (default: 10), and stop",
+    )
     parser.add_argument("--check-data", action="store_true", help="read every manifest and audio header and stop")
     parser.add_argument("--resume", action="store_true", help="continue the run in out_dir from its last checkpoint")
     return parser.parse_intermixed_args(arguments)
@@ -200,6 +215,33 @@ def print_problems(config: RunConfig) -> None:
     console.print("no problems with the data")
 
 
+def print_estimate(config: RunConfig, seconds: float) -> None:
+    """Print what a model costs; no weight is loaded."""
+    model = Salmonn.skeleton(runs.localize(config).model)
+    clip = Clip(seconds, *ESTIMATED_TEXT)
+    parts = part_costs(model.encoders, model.bridge, model.llm, config.model.llm.quantization, clip)
+    numbers = [
+        (
+            part.weights,
+            part.trainable,
+            part.weight_bytes / 2**30,
+            part.optimizer_bytes / 2**30,
+            part.flops / 1e9,
+            part.backward / 1e9,
+        )
+        for part in parts
+    ]
+    sums = tuple(sum(column) for column in zip(*numbers, strict=True))
+    rows = [
+        (name, f"{row[0]:,}", f"{row[1]:,}", f"{row[2]:.2f}", f"{row[3]:.2f}", f"{row[4]:.1f}", f"{row[5]:.1f}")
+        for name, row in zip([*(part.name for part in parts), "all"], [*numbers, sums], strict=True)
+    ]
+    columns = ("part", "weights", "trainable", "weights GiB", "optimizer GiB", "GFLOP forward", "GFLOP backward")
+    tokens = audio_tokens(seconds, model.bridge)
+    console.print(table(f"A clip of {seconds:g} s: {tokens} audio tokens, {clip.text_tokens} of text", columns, rows))
+    console.print("Operations are of one clip. Activations come on top of the memory; the optimizer's is for training.")
+
+
 def main() -> None:
     """Run the command."""
     quiet_libraries()
@@ -207,6 +249,8 @@ def main() -> None:
     config = load_config(options.config, options.overrides)
     if options.print_config:
         print(to_yaml(config), end="")
+    elif options.estimate is not None:
+        print_estimate(config, options.estimate)
     elif options.check_data:
         print_problems(config)
     else:

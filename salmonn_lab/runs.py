@@ -22,11 +22,14 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from salmonn_lab import assets
 from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
+from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
 from salmonn_lab.model.llm import fastest_dtype
+from salmonn_lab.model.plain import read_plain
 from salmonn_lab.predictions import write_atomically
-from salmonn_lab.salmonn import ModelConfig, Salmonn
+from salmonn_lab.salmonn import ModelConfig, Salmonn, original_config
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "torchaudio", "torchmetrics", "jiwer", "omegaconf")
+CONFIG = "config.yaml"
 PREDICTIONS = "predictions"
 SCORES = "scores.json"
 OTHERS_WAIT_SECONDS = 300.0
@@ -43,7 +46,7 @@ class Run:
     @property
     def config_file(self) -> Path:
         """The resolved configuration."""
-        return self.folder / "config.yaml"
+        return self.folder / CONFIG
 
     @property
     def checkpoint(self) -> Path:
@@ -156,23 +159,88 @@ def load_model(run: Run, checkpoint: Path | None = None, config: ModelConfig | N
         ValueError: if the file is no checkpoint of this kit, or does not fit the configuration.
     """
     path = checkpoint or run.checkpoint
-    state = read_checkpoint(path)
+    if not path.is_file():  # before the LLM is loaded
+        raise FileNotFoundError(f"no checkpoint {path}; the run may not have reached its first checkpoint_every")
     model = Salmonn(config or localize(run.config().model))
-    model.load_checkpoint(state, str(path))
+    load_weights(model, path)
     return model.eval()
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's tensors and plain values; a file that holds anything else is refused, not run."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint {path}; the run may not have reached its first checkpoint_every")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a torn or foreign file
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
-    if not isinstance(state, dict):
+def load_weights(model: Salmonn, path: Path, config: ModelConfig | None = None) -> Coverage:
+    """Load the weights that learn from a checkpoint of this kit, or of the original SALMONN.
+
+    Args:
+        model: what they are for.
+        path: the file.
+        config: of the model that a checkpoint of this kit was trained in, where it is known.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is neither, or was trained with another bridge, LoRA or frozen part; the key is named.
+    """
+    loaded = read_plain(path)
+    if "state_dict" in loaded:
+        check_agreement(config, model.config, str(path))
+        return model.load_checkpoint(loaded, str(path))
+    if "model" not in loaded:
         raise ValueError(f"{path} is not a checkpoint of salmonn_lab")
-    return state
+    original = parse_original(loaded, str(path))
+    check_agreement(described(original, model.config), model.config, str(path))
+    return model.load_trainable_state(original.state(), str(path), ignored=original.leaked)
+
+
+def described(original: Original, beside: ModelConfig) -> ModelConfig:
+    """Return the model that a checkpoint of the original was trained in, its frozen parts those of another config."""
+    return original_config(
+        original,
+        whisper="" if beside.whisper is None else beside.whisper.checkpoint,
+        llm=beside.llm.checkpoint,
+        beats="" if "audio" in original.streams else None,
+        num_heads=beside.bridge.num_heads,
+    )
+
+
+def check_agreement(theirs: ModelConfig | None, mine: ModelConfig, source: str) -> None:
+    """Refuse weights that were trained in a model of other keys than the config's.
+
+    Raises:
+        ValueError: names the keys, with both values.
+    """
+    if theirs is None:
+        return
+    known, wanted = trained_keys(theirs), trained_keys(mine)
+    different = [
+        f"{key}={known.get(key)}, the config says {wanted.get(key)}"
+        for key in sorted(known.keys() | wanted.keys())
+        if known.get(key) != wanted.get(key)
+    ]
+    if different:
+        raise ValueError(f"{source} was trained with {'; with '.join(different)}")
+
+
+def trained_keys(config: ModelConfig) -> dict[str, Any]:
+    """Return what weights are tied to: the keys of bridge and LoRA that change what they mean, and the encoders."""
+    bridge = dataclasses.asdict(config.bridge)
+    bridge["feedforward_dim"] = config.bridge.feedforward_dim or 4 * config.bridge.hidden_dim
+    keys = {f"model.bridge.{key}": value for key, value in bridge.items() if key not in ("span", "dropout")}
+    if config.lora is None:
+        keys["model.lora"] = None
+    else:
+        lora = config.lora
+        keys |= {"model.lora.rank": lora.rank, "model.lora.alpha": lora.alpha}
+        keys["model.lora.targets"] = sorted(lora.targets)
+    keys["model.whisper"] = "null" if config.whisper is None else "on"
+    keys["model.audio_encoder"] = "null" if config.audio_encoder is None else "on"
+    return keys
+
+
+def initialize(model: Salmonn, source: str) -> Coverage:
+    """Load the weights that `init_from` names: a run's folder, or a checkpoint; errors as in `load_weights`."""
+    path = Path(source)
+    if path.is_dir():
+        run = find(path)
+        return load_weights(model, run.checkpoint, run.config().model)
+    return load_weights(model, path)
 
 
 def with_dtype(config: RunConfig, dtype: Literal["auto", "float32", "bfloat16", "float16", "fastest"]) -> RunConfig:

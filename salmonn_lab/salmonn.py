@@ -119,7 +119,13 @@ class Salmonn(lightning.LightningModule):
     """Whisper + audio encoder -> Q-Former -> LLM with LoRA (paper section 3)."""
 
     def __init__(
-        self, config: ModelConfig, optim: OptimConfig | None = None, *, total_steps: int = 0, seed: int = 0
+        self,
+        config: ModelConfig,
+        optim: OptimConfig | None = None,
+        *,
+        total_steps: int = 0,
+        seed: int = 0,
+        load: bool = True,
     ) -> None:
         """Load the frozen parts and make the trainable ones.
 
@@ -128,16 +134,16 @@ class Salmonn(lightning.LightningModule):
             optim: needed to train.
             total_steps: optimizer steps of the whole training, over which the rate decays.
             seed: of the new weights, and of dropout in every step.
+            load: False makes the shapes alone; see `skeleton`.
         """
         super().__init__()
         self.config, self.optim, self.total_steps, self.seed = config, optim, total_steps, seed
-        self.encoders = Encoders(
-            config.whisper, config.audio_encoder, thirty_seconds=config.bridge.span == "thirty_seconds"
-        )
+        whole = config.bridge.span == "thirty_seconds"
+        self.encoders = Encoders(config.whisper, config.audio_encoder, thirty_seconds=whole, load=load)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.llm = LanguageModel(config.llm, config.lora)
-            spread = float(self.llm.embedding.weight.float().std())
+            self.llm = LanguageModel(config.llm, config.lora, load=load)
+            spread = float(self.llm.embedding.weight.float().std()) if load else 1.0
             self.bridge = Bridge(config.bridge, self.encoders.dims, self.llm.dim, spread)
         self.decoding = DecodingConfig()
         self.benchmark = ""
@@ -148,6 +154,15 @@ class Salmonn(lightning.LightningModule):
         self._step = [0.0, 0]
         """The sum of the token losses since the last optimizer step, and how many there were; of this rank."""
         self._validation = [0.0, 0]
+
+    @classmethod
+    def skeleton(cls, config: ModelConfig) -> Salmonn:
+        """Return a model of shapes without values: whatever its size it takes no memory, and is there at once.
+
+        Published networks (model/published.py) need no files for it, others their configuration.
+        """
+        with torch.device("meta"):
+            return cls(config, load=False)
 
     def encode(self, batch: Batch) -> tuple[Frames, ...]:
         """Run the frozen encoders."""
@@ -423,17 +438,20 @@ class Salmonn(lightning.LightningModule):
         """Return the weights that learn, by name."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
+    def coverage(self, state: Mapping[str, Tensor], ignored: Iterable[str] = ()) -> Coverage:
+        """Compare a checkpoint's tensors with the weights that learn."""
+        return cover(self.trainable_state(), state, ignored)
+
     def load_trainable_state(self, state: Mapping[str, Tensor], source: str, ignored: Iterable[str] = ()) -> Coverage:
         """Load exactly the weights that learn, and say what was loaded; `ignored` names what was left out by rule.
 
         Raises:
             ValueError: where a name is missing or unknown, or a shape differs.
         """
-        own = self.trainable_state()
-        coverage = cover(own, state, ignored)
+        coverage = self.coverage(state, ignored)
         coverage.check(source)
         with torch.no_grad():
-            for name, weight in own.items():
+            for name, weight in self.trainable_state().items():
                 weight.copy_(state[name])
         log.info("%s: %s", source, coverage)
         return coverage
@@ -453,7 +471,7 @@ class Salmonn(lightning.LightningModule):
         """Check coverage and the frozen parts before Lightning loads the weights."""
         self.load_checkpoint(checkpoint, "the checkpoint")
 
-    def load_checkpoint(self, checkpoint: Mapping[str, Any], source: str) -> None:
+    def load_checkpoint(self, checkpoint: Mapping[str, Any], source: str) -> Coverage:
         """Load a checkpoint's trainable weights.
 
         Raises:
@@ -461,11 +479,12 @@ class Salmonn(lightning.LightningModule):
         """
         if not isinstance(checkpoint.get("state_dict"), Mapping) or "frozen" not in checkpoint:
             raise ValueError(f"{source} is not a checkpoint of salmonn_lab")
-        self.load_trainable_state(checkpoint["state_dict"], source)
+        coverage = self.load_trainable_state(checkpoint["state_dict"], source)
         mine, theirs = self.fingerprints(), checkpoint["frozen"]  # empty where the original's file did not say
         different = sorted(name for name in theirs if mine.get(name) != theirs[name])
         if different:
             raise ValueError(f"{source} was trained beside other frozen weights: {', '.join(different)}")
+        return coverage
 
 
 def original_config(

@@ -6,16 +6,20 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from salmonn_lab.batch import Example, Sample, Segment
+from salmonn_lab.batch import Example, Sample
 from salmonn_lab.data.audio import AudioError, read_audio
 from salmonn_lab.data.prompts import PLACE, PromptPool
 
 MAX_LOST = 100
 """So many unreadable examples in a row are no accident."""
+
+SPEED = 1
+"""Tells the draw of a speed from that of a prompt."""
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +37,8 @@ class SpeechDataset(Dataset[Sample]):
         mode: Literal["train", "validate", "predict"],
         seed: int = 0,
         max_target_tokens: int = 300,
-        read: Callable[[Sequence[Segment]], Tensor] = read_audio,
+        speeds: Sequence[float] = (1.0,),
+        read: Callable[..., Tensor] = read_audio,
         on_error: Literal["stop", "skip"] = "stop",
     ) -> None:
         """Keep what is needed to make samples.
@@ -46,7 +51,8 @@ class SpeechDataset(Dataset[Sample]):
             mode: `train` draws prompts, the others take the first; `predict` makes no targets.
             seed: of the draws.
             max_target_tokens: longer targets are cut; the end token counts and stays.
-            read: makes a waveform of an example's segments.
+            speeds: how fast a clip may be played in training.
+            read: makes a waveform of an example's segments; takes `speed`.
             on_error: `stop` raises where audio cannot be read; `skip` leaves the sample out of its batch.
         """
         if tokenizer.eos_token_id is None:
@@ -58,6 +64,7 @@ class SpeechDataset(Dataset[Sample]):
         self.mode = mode
         self.seed = seed
         self.max_target_tokens = max_target_tokens
+        self.speeds = speeds
         self.read = read
         self.on_error = on_error
         self.lost = 0
@@ -73,7 +80,7 @@ class SpeechDataset(Dataset[Sample]):
         before, after = prompt_ids(self.tokenizer, prompt)
         return Sample(
             id=example.id,
-            waveform=self.read(example.audio),
+            waveform=self.read(example.audio, speed=self._speed(draw)),
             before_ids=before,
             after_ids=after,
             target_ids=() if self.mode == "predict" else self._target(example),
@@ -82,6 +89,12 @@ class SpeechDataset(Dataset[Sample]):
             references=example.references or (example.target,),
             meta=example.meta,
         )
+
+    def _speed(self, draw: tuple[int, int, int] | None) -> float:
+        """Return how fast to play an example: a draw that has nothing to do with that of its prompt."""
+        if draw is None or len(self.speeds) == 1:
+            return self.speeds[0] if draw else 1.0
+        return self.speeds[int(np.random.default_rng((*draw, SPEED)).integers(len(self.speeds)))]
 
     def __getitems__(self, addresses: Sequence[tuple[int, int]]) -> list[Sample]:
         """Return the samples of one batch; with `skip`, those that can be read.

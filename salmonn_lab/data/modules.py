@@ -72,6 +72,9 @@ class DataConfig:
     """Bounds a batch: its examples times (encoder frames of the longest + text tokens of the longest)."""
     max_batch_size: int | None = 8
     """Also bounds a batch; null leaves it to the budget."""
+    predict_scale: int = 1
+    """How many times as large batches may be where nothing is trained: without gradients more fits, and generation
+    spends its time on reading the weights, however many rows share them."""
     max_target_tokens: int = 300
     """Longer targets are cut; the end token stays."""
     min_seconds: float = 1.0
@@ -80,13 +83,16 @@ class DataConfig:
     """Longer clips are cut."""
     channels: Literal["first", "mean"] = "first"
     """What to keep of stereo; the original keeps the first channel."""
+    speeds: list[float] = field(default_factory=lambda: [1.0])
+    """Each time a clip is trained on it is played at one of these, such as [0.9, 1.0, 1.1], drawn by seed, epoch and
+    index; ours, the original has no augmentation."""
     on_error: Literal["stop", "skip"] = "stop"
     """Where a clip cannot be read while training or validating: stop, or leave it out and warn."""
     num_workers: int = 4
     """Loader processes; 0 loads in the training process."""
 
     def __post_init__(self) -> None:
-        for name in ("epoch_size", "batch_budget", "max_batch_size"):
+        for name in ("epoch_size", "batch_budget", "max_batch_size", "predict_scale"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"data.{name} must be at least 1, got {value}")
         if self.max_target_tokens < 2:
@@ -98,6 +104,8 @@ class DataConfig:
                 "data.min_seconds and data.max_seconds must satisfy 0 <= min <= max and max > 0, "
                 f"got {self.min_seconds} and {self.max_seconds}"
             )
+        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            raise ValueError(f"data.speeds must be numbers from 0.5 to 2, got {self.speeds}")
         weights = [source.weight for source in self.sources]
         for index, weight in enumerate(weights):
             if weight is not None and not 0 <= weight < float("inf"):
@@ -261,14 +269,15 @@ class SpeechDataModule(lightning.LightningDataModule):
     def _plan_arrays(self, frames: Indices, tokens: Indices, sizes: Sequence[int], shuffle: bool = False) -> Plan:
         config = self.config
         weights = [source.weight for source in config.sources] if shuffle else [None for _ in sizes]
+        scale = 1 if shuffle else config.predict_scale
         return Plan(
             frames=frames,
             tokens=tokens,
             sizes=sizes,
             weights=[size if weight is None else weight for size, weight in zip(sizes, weights, strict=True)],
             epoch_size=config.epoch_size or sum(sizes),
-            budget=config.batch_budget,
-            max_batch_size=config.max_batch_size,
+            budget=scale * config.batch_budget,
+            max_batch_size=None if config.max_batch_size is None else scale * config.max_batch_size,
             world_size=1 if self.trainer is None else self.trainer.world_size,
             seed=self.seed,
             shuffle=shuffle,
@@ -306,6 +315,7 @@ class SpeechDataModule(lightning.LightningDataModule):
             mode=mode,
             seed=self.seed,
             max_target_tokens=config.max_target_tokens,
+            speeds=config.speeds,
             read=partial(
                 read_audio, min_seconds=config.min_seconds, max_seconds=config.max_seconds, channels=config.channels
             ),

@@ -17,6 +17,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from salmonn_lab.batch import Frames
+from salmonn_lab.model.plain import read_plain
+from salmonn_lab.model.published import BEATS_CPT2
 
 MEL_BINS = 128
 WINDOW, SHIFT, FFT = 400, 160, 512
@@ -96,16 +98,16 @@ class Beats(nn.Module):
             FileNotFoundError: there is no such file.
             ValueError: the file is torn, holds code, or is no BEATs; or its weights do not fit its `cfg`.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no BEATs checkpoint {path}")
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a torn or foreign file
-            raise ValueError(f"{path} cannot be read as a BEATs checkpoint: {str(error).splitlines()[0]}") from None
-        if not isinstance(loaded, dict) or not {"cfg", "model"} <= loaded.keys():
+        loaded = read_plain(path)
+        if not {"cfg", "model"} <= loaded.keys():
             raise ValueError(f"{path} is no BEATs checkpoint: it must hold 'cfg' and 'model'")
         return cls.from_state(loaded["cfg"], loaded["model"], str(path))
+
+    @classmethod
+    def skeleton(cls, path: str | Path) -> Beats:
+        """Return a network of a file's sizes without its weights; of the published sizes where there is no file."""
+        cfg = read_plain(path)["cfg"] if Path(path).is_file() else BEATS_CPT2
+        return cls(BeatsConfig.read(cfg))
 
     @classmethod
     def from_state(cls, cfg: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> Beats:

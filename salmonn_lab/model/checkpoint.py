@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from salmonn_lab.model.bridge import BridgeConfig
 from salmonn_lab.model.llm import LoraConfig
+from salmonn_lab.model.plain import read_plain
 
 Stream = Literal["speech", "audio"]
 """Which encoder a layer norm of the bridge belongs to."""
@@ -188,29 +188,6 @@ def to_original(name: str, streams: tuple[Stream, ...]) -> str:
     for theirs, ours in QFORMER:
         rest = rest.replace(ours, theirs)
     return f"speech_Qformer.bert.{rest}"
-
-
-def read_plain(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values; one that holds anything else, such as code, is refused and not run.
-
-    The tensors are mapped into memory, so that what nobody looks at (two thirds of a released checkpoint are the state
-    of its optimizer) is never read.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is torn, foreign, or holds anything but tensors and plain values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint {path}")
-    try:
-        zipped = torch.serialization._is_zipfile(path.open("rb"))
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # torch raises many kinds for a torn or foreign file
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
-    if not isinstance(loaded, dict):
-        raise ValueError(f"{path} cannot be read as a checkpoint: it holds a {type(loaded).__name__}, not a dict")
-    return loaded
 
 
 def read_original(path: str | Path) -> Original:

@@ -63,17 +63,24 @@ class Encoders(nn.Module):
     """Whisper and the audio encoder, frozen: no gradient, and never in training mode (no dropout, no layer drop)."""
 
     def __init__(
-        self, whisper: WhisperConfig | None, audio: AudioEncoderConfig | None, *, thirty_seconds: bool
+        self,
+        whisper: WhisperConfig | None,
+        audio: AudioEncoderConfig | None,
+        *,
+        thirty_seconds: bool,
+        load: bool = True,
     ) -> None:
+        """Load the encoders; without `load` only their shapes, where the default device is `meta`."""
         super().__init__()
         if whisper is None and audio is None:
             raise ValueError("model.whisper and model.audio_encoder are both null: the model would hear nothing")
         streams: list[WhisperSpeechEncoder | Beats | Yamnet] = []
         if whisper is not None:
-            streams.append(WhisperSpeechEncoder(whisper.checkpoint, thirty_seconds=thirty_seconds))
+            streams.append(WhisperSpeechEncoder(whisper.checkpoint, thirty_seconds=thirty_seconds, load=load))
         if audio is not None:
             kinds: dict[str, type[Beats] | type[Yamnet]] = {"beats": Beats, "yamnet": Yamnet}
-            streams.append(kinds[audio.kind].from_pretrained(audio.checkpoint))
+            kind = kinds[audio.kind]
+            streams.append(kind.from_pretrained(audio.checkpoint) if load else kind.skeleton(audio.checkpoint))
         self.thirty_seconds = thirty_seconds
         self.cache: FrameCache | None = None
         """Where set, each clip is encoded once, and alone: what it gives does not depend on when that was."""

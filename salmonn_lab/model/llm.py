@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import importlib.util
 import re
 import time
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from salmonn_lab.batch import AudioTokens, Batch
+from salmonn_lab.model.published import llm_config
 
 SPACE = "\u2581"
 """How SentencePiece writes a space."""
@@ -45,6 +47,8 @@ class LLMConfig:
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
     """Kernel of the attention. `eager` suits bfloat16 on a CPU, where the backward pass of `sdpa` is slow: a step of
     the quickstart's LLM is then 1.5 times as fast (benchmarks/attention.py)."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Hold the frozen linear layers in so many bits, by bitsandbytes (`pip install 'salmonn-lab[quantization]'`)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
 
@@ -107,6 +111,24 @@ def fastest_dtype() -> Literal["float32", "bfloat16"]:
     return "bfloat16" if seconds[torch.bfloat16] < seconds[torch.float32] else "float32"
 
 
+def quantization_config(config: LLMConfig) -> BitsAndBytesConfig | None:
+    """Return how bitsandbytes is to hold the linear layers: LLM.int8(), or NF4 as in QLoRA; None leaves them.
+
+    Raises:
+        ValueError: bitsandbytes is not installed.
+    """
+    if config.quantization is None:
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"model.llm.quantization={config.quantization} needs bitsandbytes: pip install 'salmonn-lab[quantization]'"
+        )
+    if config.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    compute = torch.float32 if config.dtype == "float32" else torch.bfloat16
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+
+
 class Rows(NamedTuple):
     """What the LLM reads, padding only on one side."""
 
@@ -119,13 +141,25 @@ class Rows(NamedTuple):
 class LanguageModel(nn.Module):
     """A causal LM whose own weights are frozen; LoRA is all of it that learns."""
 
-    def __init__(self, config: LLMConfig, lora: LoraConfig | None) -> None:
+    tokenizer: PreTrainedTokenizerBase
+    pad_id: int
+
+    def __init__(self, config: LLMConfig, lora: LoraConfig | None, *, load: bool = True) -> None:
+        """Load the LM; without `load` only its shapes, where the default device is `meta`, and no tokenizer."""
         super().__init__()
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(config.checkpoint)
         dtype = fastest_dtype() if config.dtype == "fastest" else config.dtype
-        model = AutoModelForCausalLM.from_pretrained(
-            config.checkpoint, dtype=dtype, attn_implementation=config.attention
-        )
+        if load:
+            self.read_tokenizer(config.checkpoint)
+            model = AutoModelForCausalLM.from_pretrained(
+                config.checkpoint,
+                dtype=dtype,
+                attn_implementation=config.attention,
+                quantization_config=quantization_config(config),
+            )
+        else:
+            sizes = llm_config(config.checkpoint)
+            kind = sizes.dtype if dtype == "auto" else getattr(torch, dtype)
+            model = AutoModelForCausalLM.from_config(sizes, dtype=kind, attn_implementation=config.attention)
         for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
             if getattr(model.config, name, None) not in (None, 1.0):
                 raise ValueError(
@@ -151,13 +185,16 @@ class LanguageModel(nn.Module):
             self.set_lora_scale(lora.scale)
         base = model.get_base_model() if lora is not None else model
         object.__setattr__(self, "base", base)  # a second name for the same module, not a second child
-        if self.tokenizer.eos_token_id is None:
-            raise ValueError(f"model.llm.checkpoint: the tokenizer of {config.checkpoint} has no end-of-sequence token")
-        self.pad_id: int = (
-            self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        )
 
     base: Any
+
+    def read_tokenizer(self, checkpoint: str) -> None:
+        """Load the tokenizer."""
+        self.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        if self.tokenizer.eos_token_id is None:
+            raise ValueError(f"model.llm.checkpoint: the tokenizer of {checkpoint} has no end-of-sequence token")
+        pad = self.tokenizer.pad_token_id
+        self.pad_id = self.tokenizer.eos_token_id if pad is None else pad
 
     @property
     def embedding(self) -> nn.Embedding:

@@ -11,8 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import WhisperFeatureExtractor, WhisperModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn_lab.batch import Frames
+from salmonn_lab.model.published import whisper_config
 
 SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = 320
@@ -41,10 +43,15 @@ class WhisperSpeechEncoder(nn.Module):
     mel_filters: Tensor
     window: Tensor
 
-    def __init__(self, checkpoint: str, *, thirty_seconds: bool) -> None:
+    def __init__(self, checkpoint: str, *, thirty_seconds: bool, load: bool = True) -> None:
         super().__init__()
-        extractor = WhisperFeatureExtractor.from_pretrained(checkpoint)
-        self.encoder = WhisperModel.from_pretrained(checkpoint, attn_implementation="sdpa").encoder
+        if load:
+            extractor = WhisperFeatureExtractor.from_pretrained(checkpoint)
+            self.encoder = WhisperModel.from_pretrained(checkpoint, attn_implementation="sdpa").encoder
+        else:
+            config = whisper_config(checkpoint)
+            extractor = WhisperFeatureExtractor(config.num_mel_bins)
+            self.encoder = WhisperEncoder(config)
         self.thirty_seconds = thirty_seconds
         self.hop: int = extractor.hop_length
         self.register_buffer("mel_filters", torch.tensor(extractor.mel_filters, dtype=torch.float32), persistent=False)

@@ -108,6 +108,11 @@ class Yamnet(nn.Module):
             ) from error
         return model.eval().requires_grad_(False)
 
+    @classmethod
+    def skeleton(cls, folder: str | Path) -> Yamnet:
+        """Return the network without a checkpoint's weights: there is one size."""
+        return cls()
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write what `from_pretrained` reads."""
         Path(folder).mkdir(parents=True, exist_ok=True)
