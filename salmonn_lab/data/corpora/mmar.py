@@ -1,0 +1,44 @@
+"""Reader of MMAR: multiple-choice questions that take several steps of reasoning about audio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from salmonn_lab.data.corpora.choices import add_question, plain_label
+from salmonn_lab.data.corpora.reading import Reading
+from salmonn_lab.data.corpora.recordings import MISSING, find_recording
+from salmonn_lab.data.corpora.tables import read_records
+
+FILES = ("MMAR-meta.jsonl", "MMAR-meta.json")
+KEYS = ("id", "audio_path", "question", "choices", "answer")
+
+
+def read(root: Path) -> Reading:
+    """Return the questions, with lettered options.
+
+    The layout is that of the dataset BoJack/MMAR: `MMAR-meta.jsonl` (earlier `.json`, a list), whose `audio_path` is
+    relative to it. Left out are questions without a recording, or none of whose choices is the answer; and the fields
+    `thinking`, `cue` and `rubric`, which judge a chain of reasoning.
+
+    Args:
+        root: the folder that holds the file.
+    """
+    reading = Reading()
+    file = next((root / name for name in FILES if (root / name).is_file()), root / FILES[0])
+    for where, record in read_records(file, KEYS):
+        id = str(record["id"])
+        if not isinstance(record["choices"], list):
+            raise ValueError(f"{where}: key 'choices' must be a list, got {record['choices']!r:.100}")
+        audio = find_recording([root], [record["audio_path"]])
+        if audio is None:
+            reading.leave_out(id, MISSING)
+            continue
+        meta = {
+            "modality": str(record.get("modality", "")),
+            "category": plain_label(record.get("category", ""), reading, id),
+            "sub_category": plain_label(record.get("sub-category", ""), reading, id),
+            "language": str(record.get("language", "")),
+        }
+        choices = [str(choice) for choice in record["choices"]]
+        add_question(reading, id, audio, str(record["question"]), choices, str(record["answer"]), meta)
+    return reading
