@@ -25,14 +25,14 @@ def read(root: Path, split: str) -> Reading:
         split: one of `SPLITS`; `train` has one caption a clip, the others five.
     """
     check_choice(split, SPLITS, "split of AudioCaps")
-    clips: dict[tuple[str, str], list[str]] = {}
+    clips: dict[tuple[str, int], list[str]] = {}
     columns = ("audiocap_id", "youtube_id", "start_time", "caption")
     for where, row in read_table(root / "dataset" / f"{split}.csv", columns):
         if not row["start_time"].isdecimal():
             raise ValueError(f"{where}: column 'start_time' must be whole seconds, got '{row['start_time']}'")
         if not row["caption"].strip():
             raise ValueError(f"{where}: column 'caption' is empty")
-        clips.setdefault((row["youtube_id"], row["start_time"]), []).append(row["caption"].strip())
+        clips.setdefault((row["youtube_id"], int(row["start_time"])), []).append(row["caption"].strip())
     reading = Reading()
     for (video, start), captions in clips.items():
         name = f"{video}_{start}"
@@ -47,7 +47,7 @@ def read(root: Path, split: str) -> Reading:
                 task="audiocaption",
                 target=captions[0],
                 references=tuple(captions),
-                meta={"youtube_id": video, "start_time": int(start)},
+                meta={"youtube_id": video, "start_time": start},
             )
         )
     return reading

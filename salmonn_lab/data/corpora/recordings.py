@@ -21,13 +21,13 @@ def find_recording(folders: Iterable[Path], names: Sequence[str]) -> Path | None
     return None
 
 
-def find_clip(folders: Iterable[Path], video: str, start: str) -> Path | None:
+def find_clip(folders: Iterable[Path], video: str, start: int) -> Path | None:
     """Return the file of a clip of a YouTube video; `start` is its first second.
 
-    Nobody may publish these clips, so their names depend on who downloaded them: `<video>_<start>`, `<video>_<start as
-    an integer>`, `<video>` or `Y<video>`. AudioSet has no two clips of one video, so the short names are not ambiguous.
+    Nobody may publish these clips, so their names depend on who downloaded them: `<video>_<start>`, `<video>` or
+    `Y<video>`. AudioSet has no two clips of one video, so the short names are not ambiguous.
     """
-    return find_recording(folders, [f"{video}_{start}", f"{video}_{int(float(start))}", video, f"Y{video}"])
+    return find_recording(folders, [f"{video}_{start}", video, f"Y{video}"])
 
 
 def _stem(name: str) -> str:
