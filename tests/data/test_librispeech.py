@@ -75,5 +75,5 @@ def test_a_malformed_line_is_named(tmp_path: Path, file: str, text: str, message
 
 
 def test_an_unknown_subset_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must be one of test-clean, .*, got 'test'"):
+    with pytest.raises(ValueError, match=r"must be one of test-clean, .*, got 'test'"):
         librispeech.read(tree(tmp_path), "test")

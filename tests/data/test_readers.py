@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from trees import record, write
 
+from salmonn_lab.batch import Prediction
+from salmonn_lab.benchmarks import find, score
 from salmonn_lab.data.corpora import readers
 from salmonn_lab.data.manifest import read_manifest
 
@@ -73,6 +75,53 @@ def test_tables_without_a_single_recording_are_missing_data(tmp_path: Path) -> N
         FileNotFoundError, match=r"split 'test' has no examples: left out: no recording: 2 \(a_1, b_1\)"
     ):
         readers.prepare("audiocaps", tmp_path, tmp_path)
+
+
+def test_a_split_without_recordings_does_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    columns = "ytid,start_s,end_s,aspect_list,caption,is_balanced_subset,is_audioset_eval\n"
+    write(tmp_path / "musiccaps-public.csv", columns + "a,0,10,[],Guitars.,False,True\nb,0,10,[],Flutes.,False,False\n")
+    record(tmp_path / "audio", ["a_0.wav"])
+    assert list(readers.prepare("musiccaps", tmp_path, tmp_path)) == ["eval"]
+    assert "split 'train' has no examples: left out: no recording: 1 (b_0)" in caplog.text
+    with pytest.raises(FileNotFoundError, match="split 'train' has no examples"):
+        readers.prepare("musiccaps", tmp_path, tmp_path, ["eval", "train"])
+
+
+def test_a_file_that_a_reader_misses_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
+    table = "mixture_ID,source_1_path,source_2_path\n61-7-0000_61-7-0001,a,b\n"
+    write(tmp_path / "Libri2Mix/wav16k/max/metadata/mixture_test_mix_both.csv", table)
+    write(tmp_path / "LibriSpeech/SPEAKERS.TXT", "61 | M | test-clean | 8.08 | Paul\n")
+    record(tmp_path / "Libri2Mix/wav16k/max/test/mix_both", ["61-7-0000_61-7-0001.wav"])
+    with pytest.raises(
+        FileNotFoundError, match=r"61-7.trans.txt: no such file. Expected: .* github.com/JorisCos/LibriMix"
+    ):
+        readers.prepare("libri2mix", tmp_path, tmp_path)
+    librispeech(tmp_path / "LibriSpeech")
+    assert list(readers.prepare("libri2mix", tmp_path, tmp_path)) == ["test_mix_both"]
+
+
+def test_phones_need_a_lexicon_in_the_folder(tmp_path: Path) -> None:
+    librispeech(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"there is no librispeech-lexicon.txt; .* openslr.org/11"):
+        readers.prepare("librispeech_phones", tmp_path, tmp_path)
+    write(tmp_path / "librispeech-lexicon.txt", "HE HH IY1\nSAID S EH1 D\n")
+    (example,) = read_manifest(readers.prepare("librispeech_phones", tmp_path, tmp_path)["test-clean"].manifest)
+    assert example.target == "HH IY1 S EH1 D"
+
+
+def test_a_right_answer_to_a_lettered_question_scores_full_marks(tmp_path: Path) -> None:
+    asked = {"question": "Who?", "choices": ["He", "She", "he", "It"], "answer": "She", "task": "speech"}
+    items = [{"id": f"q{n}", "audio_id": "./test-mini-audios/q.wav"} | asked for n in range(2)]
+    write(tmp_path / "mmau-test-mini.json", json.dumps(items))
+    record(tmp_path / "test-mini-audios", ["q.wav"])
+    manifest = readers.prepare("mmau", tmp_path, tmp_path)["test-mini"].manifest
+    texts = dict(zip(("q0", "q1"), ("(B) She", "It is him"), strict=True))
+    predictions = [
+        Prediction(example.id, "mmau", example.question, texts[example.id], example.references, example.meta)
+        for example in read_manifest(manifest)
+    ]
+    headline = score(find(manifest), predictions, samples=10)[0]
+    assert (headline.metric, headline.value, headline.count) == ("accuracy", 0.5, 2)
 
 
 def test_one_of_two_forms_is_enough(tmp_path: Path) -> None:

@@ -14,10 +14,20 @@ from salmonn_lab.data.corpora import (
     clotho,
     clotho_aqa,
     covost2,
+    gigaspeech,
     iemocap,
+    inspec,
+    libri2mix,
     librispeech,
     mmar,
     mmau,
+    musiccaps,
+    openaqa,
+    slurp,
+    story,
+    voicebench,
+    voxceleb1,
+    wikiqa,
 )
 from salmonn_lab.data.corpora.reading import Reading
 from salmonn_lab.data.manifest import write_manifest
@@ -71,11 +81,11 @@ def prepare(name: str, root: Path, folder: Path, splits: Sequence[str] = ()) -> 
         name: a key of `CORPORA`.
         root: where the corpus is; what it must be is in the table's `folder`.
         folder: takes the manifests, which point to the recordings where they are.
-        splits: which; without any, all that are there.
+        splits: which; without any, all that are there, where a split without a single recording is only warned of.
 
     Raises:
-        FileNotFoundError: a split that was asked for, or every split, is not there, or none of its recordings is: names
-            what is missing, the folder that is expected, and how to get it.
+        FileNotFoundError: a split that was asked for, or every split, is not there, or none of its recordings is, or a
+            file that it needs: names what is missing, the folder that is expected, and how to get it.
         ValueError: an unknown corpus or split, or a malformed file.
     """
     corpus = find(name)
@@ -88,16 +98,25 @@ def prepare(name: str, root: Path, folder: Path, splits: Sequence[str] = ()) -> 
         files = dict.fromkeys(file for lacking in missing.values() for file in lacking)
         raise FileNotFoundError(_advice(name, root, f"there is no {'; no '.join(files)}"))
     done = {}
+    empty = []
     for split in present:
-        reading = corpus.read(root, split, folder)
+        try:
+            reading = corpus.read(root, split, folder)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(_advice(name, root, str(error))) from None
         if not reading:
-            raise FileNotFoundError(_advice(name, root, f"split '{split}' has no examples: {_account(reading)}"))
+            empty.append(f"split '{split}' has no examples: {_account(reading)}")
+            continue
         manifest = folder / f"{name}_{split}.jsonl"
         write_manifest(manifest, reading)
         published = corpus.splits[split].count
         done[split] = Prepared(manifest, len(reading), published, reading.left_out, reading.mended)
         if len(reading) != (published or len(reading)) or reading.left_out:
             log.warning("%s: %d of %s examples; %s", manifest, len(reading), published or "?", _account(reading))
+    if empty and (splits or not done):
+        raise FileNotFoundError(_advice(name, root, "; ".join(empty)))
+    for problem in empty:
+        log.warning("%s in %s: %s", name, root, problem)
     return done
 
 
@@ -148,9 +167,12 @@ LIBRISPEECH_COUNTS = {
     "train-other-500": 148_688,
 }
 COVOST2_COUNTS = {"test": 15_531, "dev": 15_531, "train": 289_430}
-LIBRISPEECH = {
-    "licence": "CC BY 4.0",
-    "how_to_get": "openslr.org/12: unpack <subset>.tar.gz",
+AUDIOCAPS_COUNTS = {"test": 975, "val": 495, "train": 49_838}
+AUDIOCAPS = {
+    "folder": "a folder that holds dataset/<split>.csv and audio/[<split>/]<youtube_id>_<start_time>.wav or .flac",
+    "licence": "academic use only",
+    "how_to_get": "github.com/cdjkim/audiocaps for dataset/; the clips are cut from YouTube videos, with yt-dlp for "
+    "instance",
 }
 
 CORPORA: dict[str, Corpus] = {
@@ -161,7 +183,8 @@ CORPORA: dict[str, Corpus] = {
             subset: Split(("SPEAKERS.TXT", f"{subset}/*/*/*.trans.txt"), count)
             for subset, count in LIBRISPEECH_COUNTS.items()
         },
-        **LIBRISPEECH,
+        licence="CC BY 4.0",
+        how_to_get="openslr.org/12: unpack <subset>.tar.gz",
     ),
     "librispeech_phones": Corpus(
         read=lambda root, split, _: librispeech.read_phones(root, split, root / "librispeech-lexicon.txt"),
@@ -176,14 +199,13 @@ CORPORA: dict[str, Corpus] = {
     ),
     "audiocaps": Corpus(
         read=lambda root, split, _: audiocaps.read(root, split),
-        folder="a folder that holds dataset/<split>.csv and audio/[<split>/]<youtube_id>_<start_time>.wav or .flac",
-        splits={
-            split: Split((f"dataset/{split}.csv",), count)
-            for split, count in {"test": 975, "val": 495, "train": 49_838}.items()
-        },
-        licence="academic use only",
-        how_to_get="github.com/cdjkim/audiocaps for dataset/; the clips are cut from YouTube videos, with yt-dlp for "
-        "instance",
+        splits={split: Split((f"dataset/{split}.csv",), count) for split, count in AUDIOCAPS_COUNTS.items()},
+        **AUDIOCAPS,
+    ),
+    "story": Corpus(
+        read=lambda root, split, _: story.read(root, split),
+        splits={split: Split((f"dataset/{split}.csv",), count) for split, count in AUDIOCAPS_COUNTS.items()},
+        **AUDIOCAPS,
     ),
     "mmau": Corpus(
         read=lambda root, split, _: mmau.read(root),
@@ -254,5 +276,88 @@ CORPORA: dict[str, Corpus] = {
         splits={"test": Split(("MMAR-meta.jsonl or MMAR-meta.json",), 1_000)},
         licence="see the dataset's page",
         how_to_get="the dataset BoJack/MMAR on Hugging Face; audio unpacked",
+    ),
+    "gigaspeech": Corpus(
+        read=lambda root, split, _: gigaspeech.read(root, split),
+        folder="a folder that holds GigaSpeech.json and audio/{podcast,youtube,audiobook}/*/*.opus",
+        splits={subset: Split(("GigaSpeech.json",)) for subset in gigaspeech.SUBSETS},
+        licence="by agreement, for research",
+        how_to_get="github.com/SpeechColab/GigaSpeech: the form",
+    ),
+    "musiccaps": Corpus(
+        read=lambda root, split, _: musiccaps.read(root, split),
+        folder="a folder that holds musiccaps-public.csv and audio/<ytid>_<start_s>.wav or .flac",
+        splits={"eval": Split((musiccaps.FILE,), 2_858), "train": Split((musiccaps.FILE,), 2_663)},
+        licence="CC BY-SA 4.0 (text)",
+        how_to_get="kaggle.com/datasets/googleai/musiccaps for the table; the clips are cut from YouTube videos",
+    ),
+    "libri2mix": Corpus(
+        read=lambda root, split, _: libri2mix.read(root, *split.split("_", 1)),
+        folder="a folder that holds Libri2Mix/wav16k/max/ and LibriSpeech/",
+        splits={
+            f"{subset}_{kind}": Split(
+                (
+                    "LibriSpeech/SPEAKERS.TXT",
+                    f"{libri2mix.MIXTURES}/metadata/mixture_{subset}_{kind}.csv or "
+                    f"metadata/Libri2Mix/libri2mix_{libri2mix.SUBSETS[subset]}.csv",
+                ),
+                count,
+            )
+            for subset, count in {"test": 3_000, "dev": 3_000, "train-100": 13_900, "train-360": 50_800}.items()
+            for kind in libri2mix.KINDS
+        },
+        licence="CC BY 4.0 (LibriSpeech), CC BY-NC 4.0 (noise of WHAM)",
+        how_to_get="github.com/JorisCos/LibriMix makes it from LibriSpeech: 2 speakers, 16k, max",
+    ),
+    "voxceleb1": Corpus(
+        read=lambda root, split, _: voxceleb1.read(root),
+        folder="a folder that holds veri_test2.txt, wav/<speaker>/<video>/<number>.wav and, if you like, vox1_meta.csv",
+        splits={"test": Split((voxceleb1.TRIALS,), 37_611)},
+        licence="by agreement, for research",
+        how_to_get="www.robots.ox.ac.uk/~vgg/data/voxceleb: the test part, and the list of trials Vox1-O (cleaned)",
+    ),
+    "inspec": Corpus(
+        read=lambda root, split, _: inspec.read(root, split),
+        folder="a folder that holds Test/<id>.abstr and .uncontr, and audio/<id>.wav, the abstracts read by a voice",
+        splits={
+            split: Split((f"{split}/*.abstr",), count)
+            for split, count in {"Test": 500, "Validation": 500, "Training": 1_000}.items()
+        },
+        licence="for research",
+        how_to_get="the abstracts of Hulth (2003); the speech is yours to record or synthesize",
+    ),
+    "wikiqa": Corpus(
+        read=lambda root, split, _: wikiqa.read(root, split),
+        folder="the folder WikiQACorpus, with audio/<QuestionID>.wav, the questions read by a voice",
+        splits={
+            split: Split((f"WikiQA-{split}.tsv",), count)
+            for split, count in {"test": 243, "dev": None, "train": None}.items()
+        },
+        licence="Microsoft Research Data License",
+        how_to_get="WikiQACorpus.zip of Microsoft; the speech is yours to record or synthesize",
+    ),
+    "slurp": Corpus(
+        read=lambda root, split, _: slurp.read(root, split),
+        folder="a folder that holds dataset/slurp/<split>.jsonl and audio/slurp_real/*.flac",
+        splits={split: Split((f"dataset/slurp/{split}.jsonl",)) for split in slurp.SPLITS},
+        licence="CC BY 4.0 (text); see the record for the audio",
+        how_to_get="github.com/pswietojanski/slurp for dataset/; zenodo.org/records/4274930: slurp_real.tar.gz",
+    ),
+    "voicebench": Corpus(
+        read=lambda root, split, folder: voicebench.read(root, split, folder / "voicebench_audio" / split),
+        folder="a folder that holds <configuration>/<part>-<n>-of-<n>.parquet",
+        splits={
+            config: Split((f"{config}/*.parquet",), count)
+            for config, count in {"openbookqa": 455, "mmsu": 3_074, "sd-qa": None, "bbh": 1_000}.items()
+        },
+        licence="Apache-2.0",
+        how_to_get="the dataset hlt-lab/voicebench on Hugging Face, its parquet files",
+    ),
+    "openaqa": Corpus(
+        read=lambda root, split, _: openaqa.read(root),
+        folder="a folder that holds the JSON files of OpenAQA, and audio/[<dataset>/]",
+        splits={"all": Split(("**/*.json",))},
+        licence="see the repository; the clips keep the licences of their corpora",
+        how_to_get="github.com/YuanGongND/ltu links the files; the audio is that of the corpora they are about",
     ),
 }
