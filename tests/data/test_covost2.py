@@ -24,6 +24,9 @@ VALIDATED = (
     "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent\n"
     'speaker-a\tcommon_voice_en_1.mp3\tA "quoted word\t2\t0\tfifties\tfemale\tus\n'
     "speaker-b\tcommon_voice_en_2.mp3\tTwo\t2\t1\t\t\t\n"
+    "speaker-c\tcommon_voice_en_3.mp3\tThree\t2\t1\t\t\t\n"
+    "speaker-c\tcommon_voice_en_4.mp3\tFour\t2\t1\t\t\t\n"
+    "speaker-c\tcommon_voice_en_5.mp3\tFive\t2\t1\t\t\t\n"
     "speaker-c\tcommon_voice_en_9.mp3\tNot translated\t2\t1\t\t\t\n"
 )
 TRANSLATIONS = (
@@ -31,7 +34,9 @@ TRANSLATIONS = (
     "common_voice_en_2.mp3\tZwei\ttest\n"
     "common_voice_en_7.mp3\tSieben\ttest\n"
     "common_voice_en_3.mp3\tDrei\ttrain\n"
-    'common_voice_en_1.mp3\tEin "zitiertes Wort\ttest_covost\n'
+    'common_voice_en_1.mp3\tEin "zitiertes Wort\ttest\n'
+    "common_voice_en_4.mp3\tVier\ttrain_covost\n"
+    "common_voice_en_5.mp3\tF\u00fcnf\tdev_covost\n"
 )
 
 
@@ -62,7 +67,7 @@ def test_quotes_are_characters_and_backslashes_take_the_next_one_literally(tmp_p
 
 
 def test_without_the_split_file_translations_are_joined_with_common_voice(tmp_path: Path) -> None:
-    write(clips(tmp_path, 1, 2, 3, 7, 9) / "validated.tsv", VALIDATED)
+    write(clips(tmp_path, 1, 2, 3, 4, 5, 7, 9) / "validated.tsv", VALIDATED)
     write(tmp_path / "covost_v2.en_de.tsv", TRANSLATIONS)
     reading = covost2.read(tmp_path, "en_de", "test")
     assert [(example.id, example.target, example.meta) for example in reading] == [
@@ -75,6 +80,7 @@ def test_without_the_split_file_translations_are_joined_with_common_voice(tmp_pa
     ]
     assert reading[0].task == "translation_en2de"
     assert reading.left_out == {"no transcript in validated.tsv": ["common_voice_en_7.mp3"]}
+    assert [example.target for example in covost2.read(tmp_path, "en_de", "train")] == ["Drei", "Vier"]
 
 
 def test_converted_clips_are_found(tmp_path: Path) -> None:

@@ -94,6 +94,23 @@ def test_what_is_no_text_or_no_audio_is_named_by_its_row(tmp_path: Path) -> None
         hub.read(file, "asr", Columns("text"), tmp_path)
 
 
+def test_a_dataset_of_the_hub_is_asked_for_by_config_split_and_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def load(*names: str, **options: str) -> datasets.Dataset:
+        asked.append((names, options))
+        return datasets.Dataset.from_list([row("one", encoded("flac"))])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.chdir(tmp_path)
+    columns = Columns("text")
+    (example,) = hub.read("someone/speech", "asr", columns, tmp_path / "a", config="en", split="dev", revision="4f2a")
+    assert asked == [(("someone/speech", "en"), {"split": "dev", "revision": "4f2a"})]
+    assert example.audio[0].path == str(tmp_path / "a/000000.flac")
+
+
 def spoken(prompt: str, reference: str | None) -> dict[str, Any]:
     return {"prompt": prompt, "audio": {"bytes": encoded("wav"), "path": None}, "reference": reference}
 

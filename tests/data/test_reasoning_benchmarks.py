@@ -29,6 +29,7 @@ GENDER: dict[str, Any] = {
     "choice_a": "yes",
     "choice_b": "no",
     "choice_c": None,
+    "choice_d": "",
     "answer_gt": "no",
     "task_name": "Speaker_Gender_Recognition",
     "dataset_name": "common_voice",

@@ -34,7 +34,7 @@ def read(root: Path) -> Reading:
         if audio is None:
             reading.leave_out(id, MISSING)
             continue
-        choices = [str(record[key]) for key in CHOICES if record.get(key) is not None]
+        choices = [str(record[key]) for key in CHOICES if record.get(key)]
         details = {"category": task, "dataset": dataset}
         add_question(
             reading, id, audio, str(record["question"]), choices, str(record["answer_gt"]), details, mark="{}."

@@ -21,10 +21,9 @@ def read(root: Path, pair: str, split: str) -> Reading:
 
     The layout is that of github.com/facebookresearch/covost: `clips/` holds the audio, and the sentences are in
     `covost_v2.<pair>.<split>.tsv`, which its `get_covost_splits.py` makes. Where that file is missing, what the script
-    does is done here: `covost_v2.<pair>.tsv` is joined on `path` with Common Voice's `validated.tsv`, and the split
-    takes the rows of `<split>` and `<split>_covost`. In all of these a quote is a character like others, and a
-    backslash takes the next one literally. Left out are sentences without a transcript or a recording, or whose
-    translation is empty.
+    does is done here: `covost_v2.<pair>.tsv` is joined on `path` with Common Voice's `validated.tsv`, and `train`
+    takes the rows of `train_covost` too. In all of these a quote is a character like others, and a backslash takes the
+    next one literally. Left out are sentences without a transcript or a recording, or whose translation is empty.
 
     Args:
         root: the folder that holds the tables and `clips/`.
@@ -74,10 +73,11 @@ def _ready(path: Path) -> Iterator[Row]:
 def _joined(root: Path, pair: str, split: str, reading: Reading) -> Iterator[Row]:
     """Yield the rows of a split with the columns of both tables, in the order of the translations."""
     columns = ("path", "translation", "split")
+    names = ("train", "train_covost") if split == "train" else (split,)
     wanted = {
         row["path"]: Row(where, row)
         for where, row in read_table(root / f"covost_v2.{pair}.tsv", columns, "\t", quotes="escaped")
-        if row["split"] in (split, f"{split}_covost")
+        if row["split"] in names
     }
     transcripts = {
         row["path"]: row

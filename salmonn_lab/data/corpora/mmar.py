@@ -16,9 +16,10 @@ KEYS = ("id", "audio_path", "question", "choices", "answer")
 def read(root: Path) -> Reading:
     """Return the questions, with lettered options.
 
-    The layout is that of the dataset BoJack/MMAR: `MMAR-meta.jsonl` (earlier `.json`, a list), whose `audio_path` is
-    relative to it. Left out are questions without a recording, or none of whose choices is the answer; and the fields
-    `thinking`, `cue` and `rubric`, which judge a chain of reasoning.
+    The layout is that of github.com/ddlBoJack/MMAR, which has `MMAR-meta.jsonl`, and of the dataset BoJack/MMAR, which
+    has `MMAR-meta.json`, a list; `audio_path` is relative to the file. Left out are questions without a recording, or
+    none of whose choices is the answer; and the fields `thinking`, `cue` and `rubric`, which judge a chain of
+    reasoning.
 
     Args:
         root: the folder that holds the file.

@@ -18,7 +18,8 @@ def read(root: Path) -> Reading:
     The layout is that of github.com/YuanGongND/ltu: lists of `instruction`, `input`, `audio_id`, `dataset`, `task`,
     `output`. The audio is that of AudioSet, VGGSound, FSD50K and others; `audio_id` is a path on the authors' machine.
     It is looked for as it is, then below the root, then by its name in `audio/<dataset>/` and `audio/`. Left out are
-    questions without a recording or an answer.
+    questions without a recording or an answer. A file is read whole, so the full set of 5.6 million questions takes
+    tens of gigabytes of memory.
 
     Args:
         root: the folder that holds the files and `audio/`.

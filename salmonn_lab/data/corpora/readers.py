@@ -258,7 +258,7 @@ CORPORA: dict[str, Corpus] = {
         folder="a folder that holds clotho_aqa_<split>.csv and audio_files/*.wav",
         splits={
             split: Split((f"clotho_aqa_{split}.csv",), count)
-            for split, count in {"test": 2_838, "val": 2_064, "train": None}.items()
+            for split, count in {"test": 2_838, "val": 2_064, "train": 7_044}.items()
         },
         licence="see the record; audio by clip, of Freesound",
         how_to_get="zenodo.org/records/6473207: the csv files, and audio_files.zip unpacked",
@@ -348,7 +348,7 @@ CORPORA: dict[str, Corpus] = {
         folder="a folder that holds <configuration>/<part>-<n>-of-<n>.parquet",
         splits={
             config: Split((f"{config}/*.parquet",), count)
-            for config, count in {"openbookqa": 455, "mmsu": 3_074, "sd-qa": None, "bbh": 1_000}.items()
+            for config, count in {"openbookqa": 455, "mmsu": 3_074, "sd-qa": 6_083, "bbh": 1_000}.items()
         },
         licence="Apache-2.0",
         how_to_get="the dataset hlt-lab/voicebench on Hugging Face, its parquet files",

@@ -18,9 +18,10 @@ def read(root: Path, split: str) -> Reading:
 
     The layout is that of github.com/pswietojanski/slurp: `dataset/slurp/<split>.jsonl`, whose `entities` have a `type`
     and a `span` of token numbers; the audio of zenodo.org/records/4274930 is in `audio/slurp_real/` (`slurp_synth/` for
-    `train_synthetic`), or in these folders below the root. The question is the kind of slot, its underscores as spaces,
-    which is what SALMONN's prompt for this task has room for. Of a slot that is filled twice, both fillers are
-    references and the first is the target. Left out are recordings of sentences without slots, and missing recordings.
+    `train_synthetic`), or below `scripts/`, where the repository's script unpacks it. The question is the kind of slot,
+    its underscores as spaces, which is what SALMONN's prompt for this task has room for. Of a slot that is filled
+    twice, both fillers are references and the first is the target. Left out are recordings of sentences without slots,
+    and missing recordings.
 
     Args:
         root: the folder that holds `dataset/` and `audio/`.
@@ -38,7 +39,7 @@ def read(root: Path, split: str) -> Reading:
             if not slots:
                 reading.leave_out(id, "the sentence fills no slot")
                 continue
-            path = find_recording([root / "audio" / audio, root / audio], [recording["file"]])
+            path = find_recording([root / "audio" / audio, root / "scripts/audio" / audio], [recording["file"]])
             if path is None:
                 reading.leave_out(id, MISSING)
                 continue
