@@ -61,7 +61,7 @@ def test_a_choice_that_is_listed_twice_is_offered_once_and_counted(tmp_path: Pat
 def test_a_category_that_is_a_printed_list_is_its_word(tmp_path: Path) -> None:
     reading = mmau.read(tree(tmp_path, {"category": "['Reasoning']"}, {"category": "[sic"}))
     assert [example.meta["category"] for example in reading] == ["Reasoning", "[sic"]
-    assert reading.mended == {"a category that was a list": ["q0"]}
+    assert reading.mended == {"a label that was a list": ["q0"]}
 
 
 def test_questions_that_cannot_be_asked_are_left_out_by_name(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_what_is_mended_is_in_the_account(tmp_path: Path) -> None:
     write(tmp_path / "mmau-test-mini.json", json.dumps([item | asked]))
     record(tmp_path / "test-mini-audios", ["q.wav"])
     mended = readers.prepare("mmau", tmp_path, tmp_path)["test-mini"].mended
-    assert mended == {"a category that was a list": ["q"], "a choice listed twice or empty": ["q"]}
+    assert mended == {"a label that was a list": ["q"], "a choice listed twice or empty": ["q"]}
 
 
 def test_a_missing_corpus_is_named_with_the_folder_and_the_way_to_get_it(tmp_path: Path) -> None:

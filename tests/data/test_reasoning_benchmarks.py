@@ -94,7 +94,7 @@ def test_mmar_is_read_as_lines_and_as_a_list(tmp_path: Path, file: str) -> None:
         "answer_letter": "B",
     }
     assert reading.left_out == {"no recording": ["other"]}
-    assert reading.mended == {"a category that was a list": ["BV1_00"], "a choice listed twice or empty": ["BV1_00"]}
+    assert reading.mended == {"a label that was a list": ["BV1_00"], "a choice listed twice or empty": ["BV1_00"]}
 
 
 def test_a_malformed_line_of_mmar_is_named(tmp_path: Path) -> None:

@@ -30,13 +30,11 @@ def read(root: Path) -> Reading:
     for _, record in read_records(meta if meta.is_file() else root / meta.name, KEYS):
         id = str(record["uniq_id"])
         task, dataset = str(record["task_name"]), str(record["dataset_name"])
-        audio = find_recording([folder / f"{task}_{dataset}"], [record["path"]])
+        audio = find_recording([folder / f"{task}_{dataset}"], [str(record["path"])])
         if audio is None:
             reading.leave_out(id, MISSING)
             continue
         choices = [str(record[key]) for key in CHOICES if record.get(key)]
-        details = {"category": task, "dataset": dataset}
-        add_question(
-            reading, id, audio, str(record["question"]), choices, str(record["answer_gt"]), details, mark="{}."
-        )
+        labels = {"category": task, "dataset": dataset}
+        add_question(reading, id, audio, str(record["question"]), choices, str(record["answer_gt"]), labels, mark="{}.")
     return reading

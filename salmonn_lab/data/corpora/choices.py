@@ -19,7 +19,7 @@ def add_question(
     question: str,
     choices: Sequence[str],
     answer: str,
-    meta: Mapping[str, Any],
+    labels: Mapping[str, Any],
     mark: str = "({})",
 ) -> None:
     """Append an `audio_QA` example whose question lists its choices, each behind its letter.
@@ -34,7 +34,7 @@ def add_question(
         question: as published.
         choices: as published.
         answer: the text of one of the choices, whatever its case.
-        meta: is kept, with `choices` and `answer_letter` added.
+        labels: slice a report; they become `meta`, as texts, with `choices` and `answer_letter` added.
         mark: how a letter is set off from its choice.
     """
     offered = {choice.strip().casefold(): choice.strip() for choice in reversed(choices) if choice.strip()}
@@ -44,6 +44,9 @@ def add_question(
         return
     if len(keys) < len(choices):
         reading.mend(id, "a choice listed twice or empty")
+    plain = {key: plain_label(label) for key, label in labels.items()}
+    if plain != labels:
+        reading.mend(id, "a label that was a list")
     texts = [offered[key] for key in keys]
     right = keys.index(answer.strip().casefold())
     options = [f"{mark.format(letter)} {text}" for letter, text in zip(ascii_uppercase, texts, strict=False)]
@@ -55,20 +58,16 @@ def add_question(
             target=texts[right],
             question="\n".join([question.strip(), *options]),
             references=(texts[right],),
-            meta={**meta, "choices": texts, "answer_letter": ascii_uppercase[right]},
+            meta={**plain, "choices": texts, "answer_letter": ascii_uppercase[right]},
         )
     )
 
 
-def plain_label(label: Any, reading: Reading, id: str) -> str:
+def plain_label(label: Any) -> str:
     """Return a category as text: some items have it as a list, or as a list that was printed, `['Reasoning']`."""
-    text = label
     if isinstance(label, str) and label.startswith("["):
         try:
-            text = ast.literal_eval(label)
+            label = ast.literal_eval(label)
         except (SyntaxError, ValueError):
-            return label
-    if isinstance(text, list):
-        reading.mend(id, "a category that was a list")
-        return ", ".join(map(str, text))
-    return str(text)
+            return str(label)
+    return ", ".join(map(str, label)) if isinstance(label, list) else str(label)

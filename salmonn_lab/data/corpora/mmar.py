@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from salmonn_lab.data.corpora.choices import add_question, plain_label
+from salmonn_lab.data.corpora.choices import add_question
 from salmonn_lab.data.corpora.reading import Reading
 from salmonn_lab.data.corpora.recordings import MISSING, find_recording
 from salmonn_lab.data.corpora.tables import read_records
@@ -30,16 +30,16 @@ def read(root: Path) -> Reading:
         id = str(record["id"])
         if not isinstance(record["choices"], list):
             raise ValueError(f"{where}: key 'choices' must be a list, got {record['choices']!r:.100}")
-        audio = find_recording([root], [record["audio_path"]])
+        audio = find_recording([root], [str(record["audio_path"])])
         if audio is None:
             reading.leave_out(id, MISSING)
             continue
-        meta = {
-            "modality": str(record.get("modality", "")),
-            "category": plain_label(record.get("category", ""), reading, id),
-            "sub_category": plain_label(record.get("sub-category", ""), reading, id),
-            "language": str(record.get("language", "")),
+        labels = {
+            "modality": record.get("modality") or "",
+            "category": record.get("category") or "",
+            "sub_category": record.get("sub-category") or "",
+            "language": record.get("language") or "",
         }
         choices = [str(choice) for choice in record["choices"]]
-        add_question(reading, id, audio, str(record["question"]), choices, str(record["answer"]), meta)
+        add_question(reading, id, audio, str(record["question"]), choices, str(record["answer"]), labels)
     return reading

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from salmonn_lab.data.corpora.choices import add_question, plain_label
+from salmonn_lab.data.corpora.choices import add_question
 from salmonn_lab.data.corpora.reading import Reading
 from salmonn_lab.data.corpora.recordings import MISSING, find_recording
 from salmonn_lab.data.corpora.tables import read_records
@@ -30,18 +30,18 @@ def read(root: Path) -> Reading:
         id = str(record["id"])
         if not isinstance(record["choices"], list):
             raise ValueError(f"{where}: key 'choices' must be a list, got {record['choices']!r:.100}")
-        audio = find_recording([root], [record["audio_id"]])
+        audio = find_recording([root], [str(record["audio_id"])])
         if audio is None:
             reading.leave_out(id, MISSING)
             continue
-        meta = {
-            "modality": str(record["task"]),
-            "category": plain_label(record.get("category", ""), reading, id),
-            "sub_category": plain_label(record.get("sub-category", ""), reading, id),
-            "difficulty": str(record.get("difficulty", "")),
-            "dataset": str(record.get("dataset", "")),
+        labels = {
+            "modality": record["task"],
+            "category": record.get("category") or "",
+            "sub_category": record.get("sub-category") or "",
+            "difficulty": record.get("difficulty") or "",
+            "dataset": record.get("dataset") or "",
             "source_sha256": source,
         }
         choices = [str(choice) for choice in record["choices"]]
-        add_question(reading, id, audio, str(record["question"]), choices, str(record["answer"]), meta)
+        add_question(reading, id, audio, str(record["question"]), choices, str(record["answer"]), labels)
     return reading

@@ -361,3 +361,4 @@ CORPORA: dict[str, Corpus] = {
         how_to_get="github.com/YuanGongND/ltu links the files; the audio is that of the corpora they are about",
     ),
 }
+"""Every corpus that `prepare` knows, by the name that its manifests begin with."""
