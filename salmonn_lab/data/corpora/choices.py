@@ -1,0 +1,73 @@
+"""Multiple-choice questions, written with lettered options."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from salmonn_lab.batch import Example, Segment
+from salmonn_lab.data.corpora.reading import Reading
+
+
+def add_question(
+    reading: Reading,
+    id: str,
+    audio: Path,
+    question: str,
+    choices: Sequence[str],
+    answer: str,
+    labels: Mapping[str, Any],
+    mark: str = "({})",
+) -> None:
+    """Append an `audio_QA` example whose question lists its choices, each behind its letter.
+
+    A choice that is listed twice is offered once, and the reading says so; where none of the choices is the answer,
+    the question is left out.
+
+    Args:
+        reading: takes the example.
+        id: of the example.
+        audio: the recording.
+        question: as published.
+        choices: as published.
+        answer: the text of one of the choices, whatever its case.
+        labels: slice a report; they become `meta`, as texts, with `choices` and `answer_letter` added.
+        mark: how a letter is set off from its choice.
+    """
+    offered = {choice.strip().casefold(): choice.strip() for choice in reversed(choices) if choice.strip()}
+    keys = list(dict.fromkeys(key for choice in choices if (key := choice.strip().casefold())))
+    if answer.strip().casefold() not in keys:
+        reading.leave_out(id, "none of the choices is the answer")
+        return
+    if len(keys) < len(choices):
+        reading.mend(id, "a choice listed twice or empty")
+    plain = {key: plain_label(label) for key, label in labels.items()}
+    if plain != labels:
+        reading.mend(id, "a label that was a list")
+    texts = [offered[key] for key in keys]
+    right = keys.index(answer.strip().casefold())
+    options = [f"{mark.format(letter)} {text}" for letter, text in zip(ascii_uppercase, texts, strict=False)]
+    reading.append(
+        Example(
+            id=id,
+            audio=(Segment(str(audio)),),
+            task="audio_QA",
+            target=texts[right],
+            question="\n".join([question.strip(), *options]),
+            references=(texts[right],),
+            meta={**plain, "choices": texts, "answer_letter": ascii_uppercase[right]},
+        )
+    )
+
+
+def plain_label(label: Any) -> str:
+    """Return a category as text: some items have it as a list, or as a list that was printed, `['Reasoning']`."""
+    if isinstance(label, str) and label.startswith("["):
+        try:
+            label = ast.literal_eval(label)
+        except (SyntaxError, ValueError):
+            return str(label)
+    return ", ".join(map(str, label)) if isinstance(label, list) else str(label)

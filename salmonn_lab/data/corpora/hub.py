@@ -1,0 +1,163 @@
+"""Reader of any audio dataset of the Hugging Face hub, or of parquet files made like one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from salmonn_lab.batch import Example, Segment
+from salmonn_lab.data.corpora.reading import Reading
+from salmonn_lab.data.corpora.recordings import MISSING, find_recording
+from salmonn_lab.data.corpora.tables import check_keys
+
+MAGIC = {
+    b"RIFF": ".wav",
+    b"RF64": ".wav",
+    b"fLaC": ".flac",
+    b"OggS": ".ogg",
+    b"ID3": ".mp3",
+    b"\xff\xfb": ".mp3",
+    b"\xff\xf3": ".mp3",
+    b"\xff\xf2": ".mp3",
+}
+"""How files of each format begin."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of a dataset says what of an example."""
+
+    target: str
+    audio: str = "audio"
+    id: str | None = None
+    """None numbers the rows."""
+    question: str | None = None
+    references: str | None = None
+    """Texts, or a list of them; None means that the target is the only reference."""
+    meta: tuple[str, ...] = ()
+    """Kept under their names: what slices a report, `choices` among it."""
+
+
+def read(
+    source: str | Path,
+    task: str,
+    columns: Columns,
+    audio_folder: Path,
+    *,
+    config: str | None = None,
+    split: str = "test",
+    revision: str | None = None,
+) -> Reading:
+    """Return the rows of a dataset as examples of one task.
+
+    Audio is not decoded here: what is inside of the dataset is written below `audio_folder` as it is, and a path is
+    used where it leads. Left out are rows without audio, and rows whose target is empty. A class label is its name.
+
+    Args:
+        source: a parquet file, a folder of them, or the name of a dataset of the hub.
+        task: of every example.
+        columns: which column is what.
+        audio_folder: takes the files, named by the numbers of their rows.
+        config: of a dataset of the hub.
+        split: of a dataset of the hub; files have none.
+        revision: of a dataset of the hub: a commit, without which the next reading may give something else.
+
+    Raises:
+        ValueError: a column is missing, or holds what an example cannot.
+    """
+    rows, folder = open_rows(source, columns.audio, config=config, split=split, revision=revision)
+    names = {
+        column: feature.names for column, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)
+    }
+    wanted = (columns.target, columns.audio, columns.id, columns.question, columns.references, *columns.meta)
+    check_keys(list(rows.features), [column for column in wanted if column], str(source), "column")
+    reading = Reading()
+    for number, row in enumerate(rows):
+        for column, labels in names.items():
+            row[column] = labels[row[column]]
+        where = f"{source}: row {number}"
+        id = str(row[columns.id]) if columns.id else f"{number:06d}"
+        target = _text(row, columns.target, where)
+        if not target:
+            reading.leave_out(id, "an empty target")
+            continue
+        path = save_audio(row[columns.audio], audio_folder / f"{number:06d}", folder, where)
+        if path is None:
+            reading.leave_out(id, MISSING)
+            continue
+        reading.append(
+            Example(
+                id=id,
+                audio=(Segment(str(path)),),
+                task=task,
+                target=target,
+                question=_text(row, columns.question, where) if columns.question else "",
+                references=_texts(row, columns.references, where) if columns.references else (target,),
+                meta={column: row[column] for column in columns.meta},
+            )
+        )
+    return reading
+
+
+def open_rows(
+    source: str | Path, audio: str, *, config: str | None = None, split: str = "test", revision: str | None = None
+) -> tuple[Any, Path]:
+    """Return a dataset whose audio stays encoded, and the folder that paths in it are relative to.
+
+    Raises:
+        FileNotFoundError: there are no parquet files.
+        ValueError: there is no audio column of this name.
+    """
+    path = Path(source)
+    if path.exists():
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not files:
+            raise FileNotFoundError(f"{path}/*.parquet: no such file")
+        # Streaming, since a copy in the cache would hold all the audio again.
+        names = [str(file) for file in files]
+        dataset = datasets.load_dataset("parquet", data_files=names, split="train", streaming=True)
+    else:
+        dataset = datasets.load_dataset(str(source), config, split=split, revision=revision)
+    check_keys(list(dataset.features), [audio], str(source), "column")
+    return dataset.cast_column(audio, datasets.Audio(decode=False)), path if path.is_dir() else path.parent
+
+
+def save_audio(value: Mapping[str, Any] | None, target: Path, folder: Path, where: str) -> Path | None:
+    """Return the file of an undecoded audio value, written to `target` plus a suffix where its bytes are there.
+
+    A path is taken as relative to `folder`. None means that there are neither bytes nor a file.
+
+    Raises:
+        ValueError: bytes of no known format, and no name that says which.
+    """
+    if not value:
+        return None
+    content, name = value.get("bytes"), value.get("path") or ""
+    if not content:
+        return find_recording([folder], [name]) if name else None
+    suffix = next((suffix for start, suffix in MAGIC.items() if content.startswith(start)), Path(name).suffix)
+    if not suffix:
+        raise ValueError(f"{where}: the audio begins with {content[:4]!r}, which is no known format, and has no name")
+    path = target.with_name(target.name + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def _text(row: Mapping[str, Any], column: str, where: str) -> str:
+    value = row[column]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: column '{column}' must hold a text, got {value!r:.100}")
+    return value.strip()
+
+
+def _texts(row: Mapping[str, Any], column: str, where: str) -> tuple[str, ...]:
+    value = row[column]
+    texts: Iterable[Any] = value if isinstance(value, list) else [value]
+    return tuple(_text({column: text}, column, where) for text in texts)

@@ -1,0 +1,166 @@
+"""The readers of parquet files made like datasets of the hub, VoiceBench among them, and of OpenAQA."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import soundfile
+from trees import record, write
+
+from salmonn_lab.data.corpora import hub, openaqa, voicebench
+from salmonn_lab.data.corpora.hub import Columns
+
+
+def encoded(suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(1_600), 16_000, format=suffix)
+    return buffer.getvalue()
+
+
+def parquet(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+    return path
+
+
+def row(text: str, content: bytes | None, path: str | None = None) -> dict[str, Any]:
+    return {"text": text, "audio": {"bytes": content, "path": path}}
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_audio_inside_is_written_as_it_is_with_the_suffix_of_its_format(tmp_path: Path, suffix: str) -> None:
+    content = encoded(suffix)
+    file = parquet(tmp_path / "a.parquet", [row("one", content, "misnamed.xyz")])
+    (example,) = hub.read(file, "asr", Columns("text"), tmp_path / "audio")
+    path = Path(example.audio[0].path)
+    assert path == tmp_path / f"audio/000000.{suffix}"
+    assert path.read_bytes() == content
+    assert soundfile.info(path).samplerate == 16_000
+    assert (example.id, example.task, example.target, example.references) == ("000000", "asr", "one", ("one",))
+
+
+def test_a_path_is_used_where_it_is_and_rows_without_audio_or_target_are_left_out(tmp_path: Path) -> None:
+    rows = [row("one", None, "clips/1.wav"), row("two", None, "clips/2.wav"), row("", encoded("wav")), row("x", None)]
+    record(tmp_path / "clips", ["1.wav"])
+    parquet(tmp_path / "a.parquet", rows)
+    reading = hub.read(tmp_path, "asr", Columns("text"), tmp_path / "audio")
+    assert [example.audio[0].path for example in reading] == [str(tmp_path / "clips/1.wav")]
+    assert reading.left_out == {"no recording": ["000001", "000003"], "an empty target": ["000002"]}
+
+
+def test_columns_are_mapped_and_class_labels_are_their_names(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {
+            "name": datasets.Value("string"),
+            "wave": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+            "label": datasets.ClassLabel(names=["dog", "cat"]),
+            "others": datasets.List(datasets.Value("string")),
+            "choices": datasets.List(datasets.Value("string")),
+        }
+    )
+    values = {"name": ["n"], "wave": [{"bytes": encoded("wav"), "path": None}], "label": [1]}
+    lists = {"others": [["cat", "kitten"]], "choices": [["dog", "cat"]]}
+    datasets.Dataset.from_dict(values | lists, features=features).to_parquet(tmp_path / "a.parquet")
+    columns = Columns("label", audio="wave", id="name", question="name", references="others", meta=("choices",))
+    (example,) = hub.read(tmp_path, "sound_label", columns, tmp_path / "audio")
+    assert (example.id, example.target, example.question) == ("n", "cat", "n")
+    assert example.references == ("cat", "kitten")
+    assert example.meta == {"choices": ["dog", "cat"]}
+
+
+def test_columns_that_are_not_there_are_named_with_those_that_are(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", [row("one", encoded("wav"))])
+    with pytest.raises(ValueError, match=r"a.parquet: no column 'transcript'; there are text, audio"):
+        hub.read(file, "asr", Columns("transcript"), tmp_path)
+    with pytest.raises(ValueError, match=r"a.parquet: no column 'sound'; there are text, audio"):
+        hub.read(file, "asr", Columns("text", audio="sound"), tmp_path)
+
+
+def test_what_is_no_text_or_no_audio_is_named_by_its_row(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", [{"text": 7, "audio": {"bytes": encoded("wav"), "path": None}}])
+    with pytest.raises(ValueError, match=r"a.parquet: row 0: column 'text' must hold a text, got 7"):
+        hub.read(file, "asr", Columns("text"), tmp_path)
+    file = parquet(tmp_path / "b.parquet", [row("one", b"what is this")])
+    with pytest.raises(ValueError, match=r"b.parquet: row 0: the audio begins with b'what'"):
+        hub.read(file, "asr", Columns("text"), tmp_path)
+
+
+def test_a_dataset_of_the_hub_is_asked_for_by_config_split_and_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def load(*names: str, **options: str) -> datasets.Dataset:
+        asked.append((names, options))
+        return datasets.Dataset.from_list([row("one", encoded("flac"))])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.chdir(tmp_path)
+    columns = Columns("text")
+    (example,) = hub.read("someone/speech", "asr", columns, tmp_path / "a", config="en", split="dev", revision="4f2a")
+    assert asked == [(("someone/speech", "en"), {"split": "dev", "revision": "4f2a"})]
+    assert example.audio[0].path == str(tmp_path / "a/000000.flac")
+
+
+def spoken(prompt: str, reference: str | None) -> dict[str, Any]:
+    return {"prompt": prompt, "audio": {"bytes": encoded("wav"), "path": None}, "reference": reference}
+
+
+def test_spoken_options_are_answered_by_letter(tmp_path: Path) -> None:
+    parquet(tmp_path / "mmsu/law-00000-of-00001.parquet", [spoken("Which? A. x B. y", "B"), spoken("What?", None)])
+    parquet(tmp_path / "mmsu/history-00000-of-00001.parquet", [spoken("When? A. x B. y", "A")])
+    reading = voicebench.read(tmp_path, "mmsu", tmp_path / "audio")
+    when, which = reading
+    assert (when.id, which.id) == ("history-00000-of-00001/0", "law-00000-of-00001/0")
+    assert (which.task, which.target, which.references) == ("spoken_QA", "B", ("B",))
+    assert which.meta == {
+        "category": "law",
+        "transcript": "Which? A. x B. y",
+        "choices": ["A", "B", "C", "D"],
+        "answer_letter": "B",
+    }
+    assert Path(which.audio[0].path) == tmp_path / "audio/law-00000-of-00001/000000.wav"
+    assert reading.left_out == {"no reference": ["law-00000-of-00001/1"]}
+
+
+def test_spoken_questions_keep_their_region(tmp_path: Path) -> None:
+    parquet(tmp_path / "sd-qa/ind_n-00000-of-00001.parquet", [spoken("who wrote it", "Tagore")])
+    (example,) = voicebench.read(tmp_path, "sd-qa", tmp_path / "audio")
+    assert (example.target, example.meta) == ("Tagore", {"category": "ind_n", "transcript": "who wrote it"})
+
+
+def test_configurations_that_need_a_judge_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must be one of openbookqa, mmsu, sd-qa, bbh, got 'alpacaeval'"):
+        voicebench.read(tmp_path, "alpacaeval", tmp_path)
+
+
+def test_openaqa_finds_its_clips_under_other_roots(tmp_path: Path) -> None:
+    item = {"instruction": "What is heard?", "input": "", "dataset": "audioset", "task": "open-ended question"}
+    items = [
+        item | {"audio_id": "/data/sls/audioset/-Abc.flac", "output": 'Rain, "hard".'},
+        item | {"audio_id": "/data/sls/audioset/gone.flac", "output": "Wind."},
+        item | {"audio_id": "/data/sls/audioset/-Abc.flac", "output": " "},
+        item | {"audio_id": "fsd50k/1.wav", "output": "A dog.", "dataset": "fsd50k"},
+    ]
+    write(tmp_path / "open_ended/as.json", json.dumps(items))
+    record(tmp_path, ["audio/audioset/-Abc.flac", "fsd50k/1.wav"])
+    reading = openaqa.read(tmp_path)
+    rain, dog = reading
+    assert (rain.id, rain.task, rain.question, rain.target) == (
+        "open_ended/as/0",
+        "audio_QA",
+        "What is heard?",
+        'Rain, "hard".',
+    )
+    assert rain.meta == {"category": "open-ended question", "dataset": "audioset"}
+    assert (dog.id, dog.audio[0].path) == ("open_ended/as/3", str(tmp_path / "fsd50k/1.wav"))
+    assert reading.left_out == {"no recording": ["open_ended/as/1"], "an empty answer": ["open_ended/as/2"]}
