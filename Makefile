@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup test check slow format
+.PHONY: setup test check slow claims format
 
 setup:
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ check:
 
 slow:
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+claims:
+	$(BIN)/python -m pytest -m claims --timeout 14400
 
 format:
 	$(BIN)/ruff check --fix .

@@ -19,7 +19,14 @@ from salmonn_lab.salmonn import ModelConfig, OptimConfig
 
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 RESERVED_TRAINER_KEYS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler")
-MACHINE_KEYS = ("out_dir", "data.num_workers", "trainer.devices", "trainer.accelerator", "trainer.num_nodes")
+MACHINE_KEYS = (
+    "out_dir",
+    "data.num_workers",
+    "data.predict_scale",
+    "trainer.devices",
+    "trainer.accelerator",
+    "trainer.num_nodes",
+)
 """Keys that say where a run happens, not what it is."""
 
 
@@ -68,6 +75,11 @@ class RunConfig:
         for key in self.loggers:
             if key not in LOGGERS:
                 raise ValueError(f"loggers.{key}: there are {', '.join(LOGGERS)}.{suggest(key, LOGGERS)}")
+        if self.model.bridge.span == "thirty_seconds" and self.data.max_seconds > 30:
+            raise ValueError(
+                f"data.max_seconds={self.data.max_seconds:g} does not fit model.bridge.span=thirty_seconds, in which "
+                "SALMONN hears 30 s; set model.bridge.span=clip"
+            )
         if self.frame_cache_gib < 0:
             raise ValueError(f"frame_cache_gib must not be negative, got {self.frame_cache_gib}")
         if self.checkpoint_every < 1:

@@ -17,6 +17,9 @@ from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.predictions import write_atomically
 from salmonn_lab.progress import quiet_libraries
 
+LONGEST_SECONDS = 3600.0
+"""Of a file that is heard whole, where the run hears the clip's own length; else 30 s are heard."""
+
 
 def answer(run: runs.Run, files: Sequence[str], question: str, decoding: DecodingConfig) -> Iterator[Prediction]:
     """Yield the answer about each file, in order of length.
@@ -26,6 +29,8 @@ def answer(run: runs.Run, files: Sequence[str], question: str, decoding: Decodin
     config = runs.localize(run.config())
     model = runs.load_model(run)
     model.decoding = decoding
+    if config.model.bridge.span == "clip":
+        config.data.max_seconds = LONGEST_SECONDS
     data = data_module(config, model)
     prompt = data.prompts.around(question)
     examples = [Example(file, (Segment(file),), task="question", target="") for file in files]
@@ -42,7 +47,7 @@ def main() -> None:
         epilog='Example: python -m salmonn_lab.infer --run runs/quickstart clip.wav "What is said?"',
     )
     parser.add_argument("--run", required=True, help="the run's folder")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="audio files of any sample rate, up to 30 s")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="audio files of any sample rate")
     parser.add_argument("question", help="what to ask about each file")
     parser.add_argument("--out", type=Path, help="write the JSON lines here instead")
     parser.add_argument("--max-new-tokens", type=int, default=60)

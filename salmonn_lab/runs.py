@@ -114,7 +114,8 @@ def start(config: RunConfig, *, resume: bool) -> Run:
             raise ValueError(f"{run.folder} was made with another configuration; it differs in {', '.join(changed)}")
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(run.config_file, to_yaml(with_dtype(config, fastest_dtype())))
+    settled = with_dtype(config, fastest_dtype()) if config.model.llm.dtype == "fastest" else config
+    write_atomically(run.config_file, to_yaml(settled))
     run.record(started=datetime.now(UTC).isoformat(timespec="seconds"), **environment())
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from transformers import (
     WhisperModel,
 )
 
+from salmonn_lab.model.beats import Beats, BeatsConfig
 from salmonn_lab.model.yamnet import Yamnet
 
 TEXT = [
@@ -28,11 +30,12 @@ TEXT = [
 
 
 def write(folder: Path, seed: int = 0) -> None:
-    """Write `whisper`, `yamnet` and `llm` below `folder`, each as its `from_pretrained` takes it; random weights."""
+    """Write `whisper`, `yamnet`, `beats.pt` and `llm` into `folder`, each as its loader takes it; random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         write_whisper(folder / "whisper")
         Yamnet().save_pretrained(str(folder / "yamnet"))
+        write_beats(folder / "beats.pt")
         write_llm(folder / "llm")
 
 
@@ -54,6 +57,28 @@ def write_whisper(folder: Path) -> None:
     )
     WhisperModel(config).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(folder)
+
+
+def write_beats(file: Path) -> None:
+    """Write a BEATs of two layers and width 32, with the branches of the released one."""
+    config = BeatsConfig(
+        embed_dim=16,
+        encoder_layers=2,
+        encoder_embed_dim=32,
+        encoder_ffn_embed_dim=64,
+        encoder_attention_heads=4,
+        deep_norm=True,
+        relative_position_embedding=True,
+        max_distance=800,
+        gru_rel_pos=True,
+    )
+    names = (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))
+    weights = {}
+    for name, weight in Beats(config).state_dict().items():
+        for ours, published in names:
+            name = name.replace(ours, published)
+        weights[name] = weight
+    torch.save({"cfg": dataclasses.asdict(config), "model": weights}, file)
 
 
 def write_llm(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+import yaml
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(2)
@@ -61,3 +62,37 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         examples.append(Example(f"clip-{index}", (segment,), "asr", text, duration=seconds))
     write_manifest(folder / "corpus.jsonl", examples)
     return folder / "corpus.jsonl"
+
+
+@pytest.fixture
+def settings(tiny: Path, corpus: Path, tmp_path: Path) -> Path:
+    """Return a config of the miniature model: six steps over the five clips, two batches an epoch."""
+    values = {
+        "out_dir": str(tmp_path / "run"),
+        "seed": 1,
+        "model": {
+            "whisper": {"checkpoint": str(tiny / "whisper")},
+            "audio_encoder": {"kind": "yamnet", "checkpoint": str(tiny / "yamnet")},
+            "bridge": {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "span": "clip"},
+            "llm": {"checkpoint": str(tiny / "llm"), "dtype": "float32"},
+            "lora": {"rank": 2},
+        },
+        "data": {
+            "sources": [{"manifest": str(corpus)}],
+            "validation": [{"manifest": str(corpus)}],
+            "max_batch_size": 2,
+            "num_workers": 0,
+        },
+        "optim": {"lr": 0.01, "warmup_steps": 2},
+        "trainer": {
+            "max_steps": 8,
+            "precision": "32-true",
+            "accelerator": "cpu",
+            "gradient_clip_val": 1.0,
+            "log_every_n_steps": 1,
+        },
+        "checkpoint_every": 1,
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path

@@ -14,7 +14,6 @@ from typing import Protocol
 import pytest
 import soundfile
 import torch
-import yaml
 from samples import WORDS, waveform
 
 from salmonn_lab.batch import Batch
@@ -24,39 +23,8 @@ from salmonn_lab.fit import fit, main
 from salmonn_lab.runs import find, load_model
 from salmonn_lab.salmonn import Salmonn
 
-
-@pytest.fixture
-def settings(tiny: Path, corpus: Path, tmp_path: Path) -> Path:
-    """Return a config of the miniature model: six steps over the five clips, two batches an epoch."""
-    values = {
-        "out_dir": str(tmp_path / "run"),
-        "seed": 1,
-        "model": {
-            "whisper": {"checkpoint": str(tiny / "whisper")},
-            "audio_encoder": {"kind": "yamnet", "checkpoint": str(tiny / "yamnet")},
-            "bridge": {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "span": "clip"},
-            "llm": {"checkpoint": str(tiny / "llm"), "dtype": "float32"},
-            "lora": {"rank": 2},
-        },
-        "data": {
-            "sources": [{"manifest": str(corpus)}],
-            "validation": [{"manifest": str(corpus)}],
-            "max_batch_size": 2,
-            "num_workers": 0,
-        },
-        "optim": {"lr": 0.01, "warmup_steps": 2},
-        "trainer": {
-            "max_steps": 8,
-            "precision": "32-true",
-            "accelerator": "cpu",
-            "gradient_clip_val": 1.0,
-            "log_every_n_steps": 1,
-        },
-        "checkpoint_every": 1,
-    }
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+ROOT = Path(__file__).parents[1]
+OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
 class Fail(Protocol):
@@ -225,6 +193,48 @@ def test_alignment_alone_asks_for_the_word_pieces_of_the_targets(
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_init_from_starts_with_the_weights_of_a_run_and_refuses_another_bridge(settings: Path, tmp_path: Path) -> None:
+    quick = ["trainer.max_steps=1", "evaluation.before=false"]
+    first = fit(load_config([settings], quick))
+    still = [*quick, "optim.lr=1e-12", "optim.lora_lr=1e-12", "optim.warmup_start_lr=0", "optim.min_lr=0"]
+    chained = [*still, "optim.weight_decay=0", f"init_from={first.folder}", f"out_dir={tmp_path / 'second'}"]
+    second = fit(load_config([settings], chained))
+    for name, weight in weights(first.folder).items():
+        torch.testing.assert_close(weights(second.folder)[name], weight, rtol=0, atol=1e-9)
+    other = [*quick, f"init_from={first.folder}", f"out_dir={tmp_path / 'third'}", "model.bridge.window_seconds=0.5"]
+    with pytest.raises(ValueError, match=r"model\.bridge\.window_seconds=0\.333333, the config says 0\.5"):
+        fit(load_config([settings], other))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_estimate_prints_the_cost_of_a_model_whose_files_are_nowhere() -> None:
+    ended = command("fit", "--config", ROOT / "configs" / "salmonn_7b.yaml", "--estimate", env=OFFLINE)
+    assert ended.returncode == 0, ended.stderr
+    assert "30,186,240" in ended.stderr
+    assert "88 audio tokens" in ended.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_results_of_other_benchmarks_and_of_variants_stay_apart(settings: Path, corpus: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text(corpus.read_text().replace('"audio": "', f'"audio": "{corpus.parent}/'))
+    run = fit(load_config([settings], ["trainer.max_steps=1", f"evaluation.benchmarks=[{corpus}]"]))
+    kept = run.scores.read_text()
+    assert command("evaluate", "--run", run.folder, f"benchmarks=[{other}]").returncode == 0
+    assert [result["benchmark"] for result in json.loads(run.scores.read_text())] == ["corpus", "other"]
+    assert json.loads(run.scores.read_text())[0] == json.loads(kept)[0]
+    varied = command("evaluate", "--run", run.folder, f"benchmarks=[{corpus}]", "model.lora.scale=0")
+    assert varied.returncode == 0, varied.stderr
+    variant = run.folder / "variants" / "model.lora.scale=0"
+    assert (variant / "predictions" / "corpus.jsonl").is_file()
+    assert [result["benchmark"] for result in json.loads(run.scores.read_text())] == ["corpus", "other"]
+    (tmp_path / "more").mkdir()
+    twin = tmp_path / "more" / "other.jsonl"
+    twin.write_text(other.read_text())
+    assert_one_line(command("evaluate", "--run", run.folder, f"benchmarks=[{other},{twin}]"), "are both named 'other'")
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_validation_may_be_rarer_than_epochs(settings: Path) -> None:
     run = fit(load_config([settings], ["trainer.val_check_interval=5", "evaluation.before=false"]))
     with (run.folder / "metrics.csv").open() as file:
@@ -354,7 +364,7 @@ def test_a_torn_or_foreign_checkpoint_is_refused(tmp_path: Path, settings: Path)
     with pytest.raises(ValueError, match=r"last\.ckpt cannot be read as a checkpoint"):
         load_model(find(run))
     torch.save({"model": {"weight": torch.zeros(2)}}, run / "checkpoints" / "last.ckpt")
-    with pytest.raises(ValueError, match=r"last\.ckpt is not a checkpoint of salmonn_lab"):
+    with pytest.raises(ValueError, match=r"last\.ckpt is no SALMONN checkpoint: it lacks speech_query_tokens"):
         load_model(find(run))
 
 

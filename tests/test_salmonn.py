@@ -22,6 +22,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "sequence": {"bridge.level": "sequence"},
     "no audio encoder": {"audio_encoder": None},
     "no whisper": {"whisper": None},
+    "BEATs": {"audio_encoder.kind": "beats", "audio_encoder.checkpoint": "beats.pt"},
     "four queries": {"bridge.num_queries": 4},
     "no lora": {"lora": None},
     "thirty seconds": {"bridge.span": "thirty_seconds"},
@@ -43,6 +44,8 @@ def vary(config: ModelConfig, changes: dict[str, Any]) -> ModelConfig:
         owner: Any = config
         for parent in parents:
             owner = getattr(owner, parent)
+        if key == "audio_encoder.checkpoint":  # beside the one that it replaces
+            value = str(Path(owner.checkpoint).with_name(value))
         setattr(owner, name, value)
     return config
 

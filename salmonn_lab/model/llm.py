@@ -99,8 +99,8 @@ def fastest_dtype() -> Literal["float32", "bfloat16"]:
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         left, right = (
-            torch.ones(512, 1024, dtype=dtype, device=device),
-            torch.ones(1024, 1024, dtype=dtype, device=device),
+            torch.ones(256, 512, dtype=dtype, device=device),
+            torch.ones(512, 512, dtype=dtype, device=device),
         )
         trials = []
         for _ in range(5):

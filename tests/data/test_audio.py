@@ -47,6 +47,16 @@ def test_every_format_and_rate_gives_the_same_tone(tmp_path: Path, name: str, ra
     assert audio_seconds([segment]) == pytest.approx(2.0, abs=1e-3)
 
 
+def test_a_faster_clip_is_shorter_and_higher(tmp_path: Path) -> None:
+    segment = write(tmp_path / "a.wav", tone(2.0, 8_000, 400.0), 8_000)
+    for speed in (0.9, 1.0, 1.1):
+        wave = read_audio([segment], speed=speed)
+        assert len(wave) == pytest.approx(32_000 / speed, abs=2)
+        peak = np.abs(np.fft.rfft(wave.numpy())).argmax() / len(wave) * 16_000
+        assert peak == pytest.approx(400.0 * speed, abs=2.0)
+    assert len(read_audio([segment], speed=0.5, max_seconds=3.0)) == 48_000
+
+
 def test_of_stereo_the_first_channel_is_kept_or_the_mean(tmp_path: Path) -> None:
     left, right = tone(1.0, 16_000, 300.0), tone(1.0, 16_000, 900.0)
     segment = write(tmp_path / "s.wav", np.stack([left, right], 1), 16_000, subtype="FLOAT")

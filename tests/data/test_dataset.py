@@ -120,3 +120,15 @@ def test_nothing_but_unreadable_clips_ends_a_run_that_skips(byte_tokenizer: PreT
     lost = [Example(f"x{n}", (Segment("/gone.wav"),), "asr", "x") for n in range(5)]
     with pytest.raises(AudioError, match="could not be read, the last 100 in a row"):
         make(lost, byte_tokenizer, on_error="skip").__getitems__([(0, 0), (0, 1)])
+
+
+def test_a_speed_is_drawn_by_the_address_in_training_alone(
+    examples: list[Example], byte_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    speeds = [0.9, 1.0, 1.1]
+    dataset = make(examples, byte_tokenizer, speeds=speeds)
+    length = 16_000 * (examples[1].duration or 0)
+    seen = {round(length / len(dataset[(epoch, 1)].waveform), 2) for epoch in range(20)}
+    assert seen == set(speeds)
+    assert torch.equal(dataset[(3, 1)].waveform, dataset[(3, 1)].waveform)
+    assert len(make(examples, byte_tokenizer, "validate", speeds=speeds)[(3, 1)].waveform) == round(length)
