@@ -22,6 +22,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from salmonn_lab import assets
 from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
+from salmonn_lab.console import console
 from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
 from salmonn_lab.model.llm import fastest_dtype
 from salmonn_lab.model.plain import read_plain
@@ -163,7 +164,7 @@ def load_model(run: Run, checkpoint: Path | None = None, config: ModelConfig | N
     if not path.is_file():  # before the LLM is loaded
         raise FileNotFoundError(f"no checkpoint {path}; the run may not have reached its first checkpoint_every")
     model = Salmonn(config or localize(run.config().model))
-    load_weights(model, path)
+    console.print(f"{path}: {load_weights(model, path)}", soft_wrap=True)
     return model.eval()
 
 

@@ -96,6 +96,24 @@ def test_losses_do_not_depend_on_batch_mates(name: str, tiny_config: ModelConfig
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_quantized_llm_is_smaller_trains_and_answers_nearly_as_the_exact_one(
+    tiny_config: ModelConfig, bits: str
+) -> None:
+    exact, coarse = (Salmonn(vary(tiny_config, {"llm.quantization": value})) for value in (None, bits))
+    coarse.load_trainable_state(exact.trainable_state(), "the exact model")
+    batch = make_batch(exact)
+    losses = [float(model.eval()(batch)) for model in (exact, coarse)]
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+    assert losses[0] != losses[1]
+    sizes = [sum(p.numel() * p.element_size() for p in model.llm.model.parameters()) for model in (exact, coarse)]
+    assert sizes[1] < 0.75 * sizes[0]
+    coarse.train()(batch).backward()
+    assert all(p.grad is not None for p in coarse.parameters() if p.requires_grad)
+    assert len(coarse.generate(batch, GREEDY)) == 5
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_one_batch_overfits_and_the_words_come_back(tiny_config: ModelConfig) -> None:
     changes = {
         "bridge.dropout": 0.0,
