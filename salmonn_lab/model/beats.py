@@ -160,7 +160,7 @@ class Beats(nn.Module):
         frames = frames - frames.mean(-1, keepdim=True)
         frames = frames - 0.97 * functional.pad(frames, (1, 0), mode="replicate")[..., :-1]
         power = torch.fft.rfft(frames * self.window, FFT).abs().square()
-        return (power @ self.mel_filters).clamp(min=torch.finfo(torch.float32).eps).log()
+        return cast(Tensor, (power @ self.mel_filters).clamp(min=torch.finfo(torch.float32).eps).log())
 
     def encode(self, fbank: Float[Tensor, "batch frames mels"], counts: Int[Tensor, " batch"]) -> Frames:
         """Turn normalised filter banks into tokens, of each clip the first `counts`."""

@@ -31,9 +31,9 @@ class PartCost:
     weight_bytes: int
     optimizer_bytes: int
     """Gradients and AdamW's moments of what learns."""
-    flops: float
+    flops: int
     """Of one clip's forward pass; a multiplication with its addition counts as two."""
-    backward: float
+    backward: int
     """Of one clip's backward pass: towards the input, and to the weights that learn."""
 
 
@@ -77,7 +77,7 @@ def part_costs(
             flops = beats_flops(stream, samples)
         else:
             flops = yamnet_flops(cast(Yamnet, stream), samples)
-        costs.append(part(type(stream).__name__, stream, flops, 0.0))
+        costs.append(part(type(stream).__name__, stream, flops, 0))
     tokens = audio_tokens(clip.seconds, bridge)
     flops = bridge_flops(bridge, frames, tokens)
     costs.append(part("Bridge", bridge, flops, 2 * flops))
@@ -86,7 +86,7 @@ def part_costs(
     return costs
 
 
-def part(name: str, module: nn.Module, flops: float, backward: float, bits: int | None = None) -> PartCost:
+def part(name: str, module: nn.Module, flops: int, backward: int, bits: int | None = None) -> PartCost:
     """Count a part's weights; with `bits`, frozen linear layers hold so many each."""
     weights = list(module.named_parameters())
     trainable = sum(weight.numel() for _, weight in weights if weight.requires_grad)
@@ -98,18 +98,18 @@ def part(name: str, module: nn.Module, flops: float, backward: float, bits: int 
     return PartCost(name, total, trainable, round(size), ADAM_BYTES * trainable, flops, backward)
 
 
-def linear_flops(module: nn.Module, rows: float) -> float:
+def linear_flops(module: nn.Module, rows: int) -> int:
     """Return the operations of every linear layer in a module, each on `rows` vectors."""
     layers = (layer for layer in module.modules() if isinstance(layer, nn.Linear))
-    return float(sum(2 * rows * layer.weight.numel() for layer in layers))
+    return sum(2 * rows * layer.weight.numel() for layer in layers)
 
 
-def attention_flops(queries: float, keys: float, width: float) -> float:
+def attention_flops(queries: int, keys: int, width: int) -> int:
     """Return the operations of scores and mixing in one layer of attention."""
     return 4 * queries * keys * width
 
 
-def whisper_flops(stream: WhisperSpeechEncoder, frames: int) -> float:
+def whisper_flops(stream: WhisperSpeechEncoder, frames: int) -> int:
     """Return the operations of Whisper's encoder over frames of 20 ms."""
     encoder: Any = stream.encoder
     mel = 2 * frames + (0 if stream.thirty_seconds else 1)
@@ -117,10 +117,10 @@ def whisper_flops(stream: WhisperSpeechEncoder, frames: int) -> float:
     first, second = encoder.conv1.weight, encoder.conv2.weight
     convolutions = 2 * mel * first.numel() + 2 * frames * second.numel()
     attention = len(encoder.layers) * attention_flops(frames, frames, encoder.config.d_model)
-    return float(filters + convolutions + linear_flops(encoder, frames) + attention)
+    return int(filters + convolutions + linear_flops(encoder, frames) + attention)
 
 
-def beats_flops(stream: Beats, samples: int) -> float:
+def beats_flops(stream: Beats, samples: int) -> int:
     """Return the operations of BEATs over a clip."""
     config, size = stream.config, stream.config.input_patch_size
     fbank = max((samples - 400) // 160 + 1, size)
@@ -133,10 +133,10 @@ def beats_flops(stream: Beats, samples: int) -> float:
         if name.endswith("grep_linear"):  # runs on every head of a token
             linear += linear_flops(module, tokens * (config.encoder_attention_heads - 1))
     attention = config.encoder_layers * attention_flops(tokens, tokens, config.encoder_embed_dim)
-    return float(filters + patches + positions + linear + attention)
+    return filters + patches + positions + linear + attention
 
 
-def yamnet_flops(stream: Yamnet, samples: int) -> float:
+def yamnet_flops(stream: Yamnet, samples: int) -> int:
     """Return the operations of YAMNet over a clip, every patch of 0.96 s that it touches."""
     patches = max(1, -(-samples // PATCH_SAMPLES))
     height, width, flops = PATCH_MEL_FRAMES, MEL_BINS, 2 * PATCH_MEL_FRAMES * (FFT_SIZE // 2 + 1) * MEL_BINS
@@ -144,10 +144,10 @@ def yamnet_flops(stream: Yamnet, samples: int) -> float:
         convolution = cast(nn.Conv2d, layer)
         height, width = height // convolution.stride[0], width // convolution.stride[0]
         flops += 2 * height * width * convolution.weight.numel()
-    return float(patches * flops)
+    return patches * flops
 
 
-def bridge_flops(bridge: Bridge, frames: int, tokens: int) -> float:
+def bridge_flops(bridge: Bridge, frames: int, tokens: int) -> int:
     """Return the operations of the Q-Former and its projection over one clip."""
     config, queries = bridge.config, bridge.config.num_queries
     windows = tokens // queries
@@ -162,9 +162,9 @@ def bridge_flops(bridge: Bridge, frames: int, tokens: int) -> float:
     return flops
 
 
-def llm_flops(llm: LanguageModel, length: int, targets: int) -> tuple[float, float]:
+def llm_flops(llm: LanguageModel, length: int, targets: int) -> tuple[int, int]:
     """Return the operations of the LLM over one row, and of its adapters."""
-    decoder, adapters = llm.base.get_decoder(), 0.0
+    decoder, adapters = llm.base.get_decoder(), 0
     for name, layer in decoder.named_modules():
         if isinstance(layer, nn.Linear) and ".lora_" in f".{name}":
             adapters += linear_flops(layer, length)
