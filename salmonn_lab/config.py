@@ -36,8 +36,8 @@ class EvaluationConfig:
 
     benchmarks: list[str] = field(default_factory=list)
     """Names from `salmonn_lab.benchmarks`, or manifests."""
-    before: bool = True
-    """Also measure the untrained model, for comparison."""
+    before: list[str] | None = None
+    """Those that the untrained model is measured on as well, for comparison; null is all of them."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class RunConfig:
     loggers: dict[str, Any] = field(default_factory=lambda: {"csv": {}, "tensorboard": {}})
     """csv, tensorboard, wandb, mlflow, each with its options; a logger set to null is off."""
     frame_cache_gib: float = 0.0
-    """Memory for the frozen encoders' output: each clip is encoded once a process, until this is full. 0 is none."""
+    """Memory for the frozen encoders' output: all clips are encoded first, as many as find room. 0 is none."""
     checkpoint_every: int = 1000
     """Optimizer steps between checkpoints."""
     init_from: str | None = None

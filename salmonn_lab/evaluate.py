@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,7 +61,30 @@ def data_module(config: RunConfig, model: Salmonn) -> SpeechDataModule:
         template=config.model.llm.prompt_template,
         seed=config.seed,
         fixed_frames=1500 if config.model.bridge.span == "thirty_seconds" else None,
+        warm_up_batches=config.optim.align_steps * config.trainer.get("accumulate_grad_batches", 1),
+        warm_up_tasks=tuple(config.optim.align),
     )
+
+
+def predicting_trainer(options: dict[str, Any], name: str, *callbacks: Callback) -> lightning.Trainer:
+    """Return a trainer that predicts on the hardware that the training's options ask for."""
+    return lightning.Trainer(
+        logger=False,
+        callbacks=[*callbacks, *progress_callbacks(name)],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **{key: value for key, value in options.items() if key in HARDWARE_KEYS},
+    )
+
+
+def examples_of(names: Sequence[str]) -> list[Examples]:
+    """Return the examples of those benchmarks whose data is there."""
+    found = []
+    for name in names:
+        with suppress(FileNotFoundError):
+            found.append(Examples(read_manifest(resolve(benchmarks.find(name).manifest))))
+    return found
 
 
 def predict(
@@ -71,14 +95,7 @@ def predict(
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = PredictionWriter(path)
     model.benchmark, model.decoding = benchmark.name, DecodingConfig(**benchmark.decoding)
-    trainer = lightning.Trainer(
-        logger=False,
-        callbacks=[writer, *progress_callbacks(benchmark.name)],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **{key: value for key, value in trainer_options.items() if key in HARDWARE_KEYS},
-    )
+    trainer = predicting_trainer(trainer_options, benchmark.name, writer)
     writer.part(trainer.global_rank).unlink(missing_ok=True)  # of a call that was stopped
     data.trainer = trainer  # the loader splits the examples among the trainer's ranks
     trainer.predict(model, data.predict_loader(Examples(examples)), return_predictions=False)

@@ -7,7 +7,7 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ import lightning
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
 
 from salmonn_lab import report, runs
 from salmonn_lab.config import RunConfig, load_config, to_yaml
 from salmonn_lab.console import console, progress, run_command, table
 from salmonn_lab.data.modules import SpeechDataModule, check_data
-from salmonn_lab.evaluate import data_module, measure, publish
+from salmonn_lab.evaluate import data_module, examples_of, measure, predicting_trainer, publish
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
-from salmonn_lab.model.encoders import FrameCache
+from salmonn_lab.model.encoders import Encoders, FrameCache
 from salmonn_lab.model.plain import read_plain
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
@@ -50,15 +51,17 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         model = Salmonn(local.model, local.optim, seed=config.seed)
         if config.init_from and not run.checkpoint.is_file():
             console.print(f"init_from {config.init_from}: {runs.initialize(model, config.init_from)}")
-        if config.frame_cache_gib:
-            model.encoders.cache = FrameCache(config.frame_cache_gib * 2**30)
         data = data_module(local, model)
         hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=parameters(model))
     names = config.evaluation.benchmarks
-    if config.evaluation.before and not run.before.is_file():
+    if config.frame_cache_gib:
+        with timed(run, "encoding"):
+            keep_frames(model, data, names, config)
+    compared = names if config.evaluation.before is None else config.evaluation.before
+    if compared and not run.before.is_file():
         with timed(run, "measuring before"):
-            results = measure(model, data, names, run.predictions / "before", config.trainer)
+            results = measure(model, data, compared, run.predictions / "before", config.trainer)
             if runs.first_process():
                 report.write_scores(run.before, results)
     with timed(run, "training"):
@@ -70,16 +73,46 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
     return run
 
 
+class FrameKeeper(lightning.LightningModule):
+    """Fills a model's frame cache, on whatever device a trainer puts it."""
+
+    def __init__(self, encoders: Encoders) -> None:
+        super().__init__()
+        self.encoders, self.given, self.kept = encoders, 0, 0
+
+    def predict_step(self, clips: list[Tensor], batch_idx: int) -> None:
+        """Encode a batch of clips."""
+        waveforms, lengths = clips
+        self.given += len(lengths)
+        self.kept += self.encoders.keep(waveforms, lengths)
+
+
+def keep_frames(model: Salmonn, data: SpeechDataModule, names: Sequence[str], config: RunConfig) -> None:
+    """Encode every clip of training, validation and the benchmarks into memory, as far as it goes."""
+    model.encoders.cache = FrameCache(config.frame_cache_gib * 2**30)
+    data.setup("fit")
+    keeper = FrameKeeper(model.encoders)
+    trainer = predicting_trainer(config.trainer, "encoding")
+    trainer.predict(keeper, data.clip_loader(examples_of(names)), return_predictions=False)
+    if keeper.kept < keeper.given:
+        console.print(
+            f"frame_cache_gib={config.frame_cache_gib:g} holds the frames of {keeper.kept} of {keeper.given} clips; "
+            "the others are encoded at every use"
+        )
+
+
 def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.Run) -> None:
     """Train from the last checkpoint, or from the start, to the end, and leave the last checkpoint there."""
     resumed = int(read_plain(run.checkpoint)["global_step"]) if run.checkpoint.is_file() else 0
     options = config.trainer
     if isinstance(options.get("val_check_interval"), int):  # batches of the whole training, not of an epoch
         options = {"check_val_every_n_epoch": None, **options}
+    logged = loggers(config, run, resumed)
+    rates = [LearningRateMonitor()] if logged else []
     trainer = lightning.Trainer(
         **options,
-        logger=loggers(config, run, resumed),
-        callbacks=[*checkpoints(config, run), LearningRateMonitor(), *progress_callbacks("training")],
+        logger=logged,
+        callbacks=[*checkpoints(config, run), *rates, *progress_callbacks("training")],
         default_root_dir=run.folder,
         use_distributed_sampler=False,
     )

@@ -79,7 +79,7 @@ class OptimConfig:
     starts anew after them. Ours, not the paper's."""
     align: dict[str, str] = field(default_factory=lambda: {"asr": "ctc"})
     """The tasks that these steps train on, and how: `ctc` where the target says what is heard in order, `bag` where it
-    names it. Examples of other tasks sit them out."""
+    names it. Their batches hold no other tasks."""
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
@@ -328,10 +328,7 @@ class Salmonn(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the *sum* of the token losses; `on_before_optimizer_step` divides by all tokens of the step."""
-        if self.aligning:
-            batch, loss = self.align(batch)
-        else:
-            loss = self.token_losses(batch).sum()
+        loss = self.align(batch) if self.aligning else self.token_losses(batch).sum()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -348,18 +345,14 @@ class Salmonn(lightning.LightningModule):
         """Whether this is a step of alignment."""
         return self.optim is not None and self.global_step < self.optim.align_steps
 
-    def align(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """Return the examples that alignment trains on, and the sum of their losses; without any the loss is zero."""
+    def align(self, batch: Batch) -> Tensor:
+        """Return the sum of the losses of alignment over a batch of tasks that it trains on."""
         assert self.optim is not None
-        kinds = self.optim.align
-        part = select(batch, [row for row, task in enumerate(batch.tasks) if task in kinds])
-        if not part.ids:  # a loss all the same: ranks must make equal steps
-            return part, 0.0 * self.bridge.queries.sum()
-        targets = [row[mask].tolist()[:-1] for row, mask in zip(part.target_ids, part.target_mask, strict=True)]
-        objectives = [cast(Objective, kinds[task]) for task in part.tasks]
+        targets = [row[mask].tolist()[:-1] for row, mask in zip(batch.target_ids, batch.target_mask, strict=True)]
+        objectives = [cast(Objective, self.optim.align[task]) for task in batch.tasks]
         table, blank = self.llm.embedding.weight, cast(int, self.llm.tokenizer.eos_token_id)
         pieces = None if self.align_vocabulary is None else self.align_vocabulary.to(table.device)
-        return part, alignment_losses(self.hear(part), targets, objectives, table, blank, pieces).sum()
+        return alignment_losses(self.hear(batch), targets, objectives, table, blank, pieces).sum()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Turn the gradient of the summed loss into that of the mean over all target tokens of the step.
@@ -519,11 +512,6 @@ def answering(model: Salmonn) -> Iterator[None]:
         yield
     finally:
         model.train(mode)
-
-
-def select(batch: Batch, rows: list[int]) -> Batch:
-    """Return some rows of a batch."""
-    return Batch._make(part[rows] if isinstance(part, Tensor) else [part[row] for row in rows] for part in batch)
 
 
 def fingerprint(part: nn.Module) -> str:

@@ -21,7 +21,7 @@ OPTIONS = {"scale": 2.0, "count": 3, "shortest": 4, "tokens": 8}
 
 @pytest.fixture
 def trained(settings: Path) -> Run:
-    return fit(load_config([settings], ["trainer.max_steps=1", "evaluation.before=false"]))
+    return fit(load_config([settings], ["trainer.max_steps=1", "evaluation.before=[]"]))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -181,7 +181,7 @@ def test_alignment_alone_asks_for_the_word_pieces_of_the_targets(
         return original(self, batch, batch_idx)
 
     monkeypatch.setattr(Salmonn, "training_step", training_step)
-    options = [f"optim.align_steps={steps}", "trainer.max_steps=3", "evaluation.before=false"]
+    options = [f"optim.align_steps={steps}", "trainer.max_steps=3", "evaluation.before=[]"]
     run = fit(load_config([settings], options))
     if not steps:
         assert seen == [None] * 3
@@ -194,7 +194,7 @@ def test_alignment_alone_asks_for_the_word_pieces_of_the_targets(
 
 @pytest.mark.filterwarnings("ignore")
 def test_init_from_starts_with_the_weights_of_a_run_and_refuses_another_bridge(settings: Path, tmp_path: Path) -> None:
-    quick = ["trainer.max_steps=1", "evaluation.before=false"]
+    quick = ["trainer.max_steps=1", "evaluation.before=[]"]
     first = fit(load_config([settings], quick))
     still = [*quick, "optim.lr=1e-12", "optim.lora_lr=1e-12", "optim.warmup_start_lr=0", "optim.min_lr=0"]
     chained = [*still, "optim.weight_decay=0", f"init_from={first.folder}", f"out_dir={tmp_path / 'second'}"]
@@ -236,7 +236,7 @@ def test_results_of_other_benchmarks_and_of_variants_stay_apart(settings: Path, 
 
 @pytest.mark.filterwarnings("ignore")
 def test_validation_may_be_rarer_than_epochs(settings: Path) -> None:
-    run = fit(load_config([settings], ["trainer.val_check_interval=5", "evaluation.before=false"]))
+    run = fit(load_config([settings], ["trainer.val_check_interval=5", "evaluation.before=[]"]))
     with (run.folder / "metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["val_loss"]]
     assert steps == [4], "after the fifth batch, in the second epoch of three batches"

@@ -216,15 +216,6 @@ def test_alignment_trains_the_bridge_and_leaves_lora_alone(tiny_config: ModelCon
     assert not any("lora_B" in key for key in changed)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_alignment_leaves_out_other_tasks(tiny_config: ModelConfig) -> None:
-    optim = OptimConfig(lr=1e-2, weight_decay=0.0, warmup_steps=0, align_steps=2, align={"sound_label": "bag"})
-    model = Salmonn(tiny_config, optim, total_steps=2)
-    before = {key: value.clone() for key, value in model.trainable_state().items()}
-    train(model, [make_batch(model)] * 2, max_steps=2)
-    assert all(torch.equal(value, before[key]) for key, value in model.trainable_state().items())
-
-
 def test_alignment_and_what_follows_have_a_schedule_each() -> None:
     config = OptimConfig(lr=1e-3, warmup_steps=10, align_steps=100, min_lr=1e-5)
     plain = dataclasses.replace(config, align_steps=0)
@@ -246,6 +237,8 @@ def test_cached_frames_are_those_of_the_encoders_and_are_computed_once(tiny_conf
     expected = model.encode(batch)
     model.encoders.streams[0].register_forward_hook(lambda *_: calls.append(1))
     model.encoders.cache = FrameCache(2**30)
+    for row, length in enumerate(batch.lengths.tolist()):
+        assert model.encoders.keep(batch.waveforms[row : row + 1, :length], batch.lengths[row : row + 1]) == 1
     for _ in range(2):
         for frames, wanted in zip(model.encode(batch), expected, strict=True):
             assert torch.equal(frames.mask, wanted.mask)
@@ -259,6 +252,7 @@ def test_a_full_cache_keeps_no_more_and_changes_nothing(tiny_config: ModelConfig
     batch = make_batch(model)
     wanted = model.token_losses(batch).detach()
     model.encoders.cache = FrameCache(10_000)
+    assert 0 < model.encoders.keep(batch.waveforms, batch.lengths) < len(batch.ids)
     for _ in range(2):
         torch.testing.assert_close(model.token_losses(batch).detach(), wanted)
     assert 0 < model.encoders.cache.size <= 10_000

@@ -36,6 +36,12 @@ def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
     )
 
 
+def collate_clips(waveforms: Sequence[Tensor]) -> list[Tensor]:
+    """Return clips padded with zeros, (batch, samples), and how many samples each has, (batch,)."""
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    return [pad_sequence(list(waveforms), batch_first=True), lengths] if waveforms else [torch.zeros(0, 0), lengths]
+
+
 def _pad(
     rows: Sequence[tuple[int, ...]], pad_id: int
 ) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from salmonn_lab.batch import Example, Sample
+from salmonn_lab.batch import Example, Sample, Segment
 from salmonn_lab.data.audio import AudioError, read_audio
 from salmonn_lab.data.prompts import PLACE, PromptPool
 
@@ -22,6 +22,33 @@ SPEED = 1
 """Tells the draw of a speed from that of a prompt."""
 
 log = logging.getLogger(__name__)
+
+
+class ClipDataset(Dataset[Tensor]):
+    """Waveforms alone, of (segments, speed)."""
+
+    def __init__(
+        self,
+        clips: Sequence[tuple[tuple[Segment, ...], float]],
+        read: Callable[..., Tensor],
+        on_error: Literal["stop", "skip"],
+    ) -> None:
+        self.clips, self.read, self.on_error = clips, read, on_error
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
+        """Return the clips of one batch; with `skip`, those that can be read."""
+        waveforms = []
+        for index in indices:
+            segments, speed = self.clips[index]
+            try:
+                waveforms.append(self.read(segments, speed=speed))
+            except AudioError:
+                if self.on_error == "stop":
+                    raise
+        return waveforms
 
 
 class SpeechDataset(Dataset[Sample]):

@@ -76,7 +76,7 @@ def _rows_of(manifest: Manifest, tasks: Sequence[str] | None) -> Indices:
     if tasks is None:
         return np.arange(len(manifest))
     column = manifest.column("task")
-    rows = np.flatnonzero(pc.is_in(column, pa.array(list(tasks))).to_numpy(zero_copy_only=False))
+    rows = np.flatnonzero(pc.is_in(column, pa.array(list(tasks), pa.string())).to_numpy(zero_copy_only=False))
     missing = sorted(set(tasks) - set(column.unique().to_pylist()))
     if missing:
         raise ValueError(f"{manifest.path}: no example has the task '{missing[0]}'")
@@ -93,7 +93,7 @@ class Plan:
     """All that the order of batches depends on."""
 
     frames: Indices
-    """Encoder frames of each example."""
+    """What the encoder frames of each example cost, in text tokens."""
     tokens: Indices
     """Text tokens of each example."""
     sizes: Sequence[int]
@@ -206,23 +206,35 @@ def _halve(batches: list[list[int]], wanted: int) -> list[list[int]]:
     return batches
 
 
+@dataclass(frozen=True)
+class WarmUp:
+    """Batches that come before those of the main plan, from a plan of their own."""
+
+    plan: Plan
+    batches: int
+    """How many each rank trains on."""
+
+
 class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
     """Yields this rank's batches of (epoch, index) from wherever the trainer is, epoch after epoch.
 
     The place is `consumed()`, a rank's batches since the start of training: the epoch is its quotient by the number
     of steps, the step its remainder. So there is nothing to restore but that number; and Lightning's notion of an
     epoch (which `limit_train_batches` and `max_steps` cut short, and whose `set_epoch` never reaches a batch sampler)
-    does not enter. For the quotient to mean anything, every epoch has as many steps as the first.
+    does not enter. For the quotient to mean anything, every epoch has as many steps as the first. A warm-up has epochs
+    of its own, and the main plan starts at its first when the warm-up's batches are over.
     """
 
-    def __init__(self, plan: Plan, rank: int = 0, consumed: Callable[[], int] = int) -> None:
+    def __init__(
+        self, plan: Plan, rank: int = 0, consumed: Callable[[], int] = int, warm_up: WarmUp | None = None
+    ) -> None:
         """Take this rank's part of a plan; `consumed` is asked whenever an iteration starts (default: always 0)."""
-        self.plan = plan
         self.rank = rank
         self.consumed = consumed
-        self._epoch = 0
-        self._batches = self._of_rank(plan_epoch(plan, 0))
-        self.steps = len(self._batches)
+        self.warm_up = warm_up.batches if warm_up else 0
+        self._epochs = PlannedEpochs(plan, rank)
+        self._warm_up = PlannedEpochs(warm_up.plan, rank) if warm_up else None
+        self.steps = self._epochs.steps
 
     def __len__(self) -> int:
         return self.steps
@@ -230,11 +242,30 @@ class ResumableBatchSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         start = self.consumed()
         for position in range(start, start + self.steps):
-            epoch, step = divmod(position, self.steps)
-            if epoch != self._epoch:
-                self._batches = self._of_rank(plan_epoch(self.plan, epoch, self.steps))
-                self._epoch = epoch
-            yield [(epoch, index) for index in self._batches[step]]
+            if self._warm_up is not None and position < self.warm_up:
+                yield self._warm_up.batch(position)
+            else:
+                yield self._epochs.batch(position - self.warm_up)
+
+
+class PlannedEpochs:
+    """A rank's batches of a plan by their number, over all epochs; the batches of one epoch are in memory."""
+
+    def __init__(self, plan: Plan, rank: int) -> None:
+        self.plan = plan
+        self.rank = rank
+        self._epoch = 0
+        self._batches = self._of_rank(plan_epoch(plan, 0))
+        self.steps = len(self._batches)
+        """Batches in every epoch."""
+
+    def batch(self, position: int) -> list[tuple[int, int]]:
+        """Return the addresses of the batch at a position that counts from the first batch of the first epoch."""
+        epoch, step = divmod(position, self.steps)
+        if epoch != self._epoch:
+            self._batches = self._of_rank(plan_epoch(self.plan, epoch, self.steps))
+            self._epoch = epoch
+        return [(epoch, index) for index in self._batches[step]]
 
     def _of_rank(self, batches: list[list[int]]) -> list[list[int]]:
         return batches[self.rank :: self.plan.world_size]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any, Literal, cast
 
 import lightning
@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from salmonn_lab.batch import Batch, Example
+from salmonn_lab.batch import Batch, Example, Segment
 from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, audio_seconds, read_audio
-from salmonn_lab.data.collate import collate
-from salmonn_lab.data.dataset import SpeechDataset
+from salmonn_lab.data.collate import collate, collate_clips
+from salmonn_lab.data.dataset import ClipDataset, SpeechDataset
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.mixture import (
     BYTES_PER_TOKEN,
@@ -32,6 +33,7 @@ from salmonn_lab.data.mixture import (
     Mixture,
     Plan,
     ResumableBatchSampler,
+    WarmUp,
 )
 from salmonn_lab.data.prompts import PromptPool
 
@@ -69,7 +71,11 @@ class DataConfig:
     epoch_size: int | None = None
     """Examples in an epoch; null is as many as the sources hold."""
     batch_budget: int = 16_000
-    """Bounds a batch: its examples times (encoder frames of the longest + text tokens of the longest)."""
+    """Bounds a batch: its examples times (encoder frames of the longest * `frame_cost` + text tokens of the longest).
+    Examples for which that sum is alike share a batch."""
+    frame_cost: float = 1.0
+    """What a frame of 20 ms costs, in text tokens. Where frames come from a cache only their audio tokens cost: 2
+    queries for every 17 frames make 0.12."""
     max_batch_size: int | None = 8
     """Also bounds a batch; null leaves it to the budget."""
     predict_scale: int = 1
@@ -99,6 +105,8 @@ class DataConfig:
             raise ValueError(f"data.max_target_tokens must be at least 2, got {self.max_target_tokens}")
         if self.num_workers < 0:
             raise ValueError(f"data.num_workers must not be negative, got {self.num_workers}")
+        if not self.frame_cost > 0:
+            raise ValueError(f"data.frame_cost must be above 0, got {self.frame_cost}")
         if not 0 <= self.min_seconds <= self.max_seconds or self.max_seconds == 0:
             raise ValueError(
                 "data.min_seconds and data.max_seconds must satisfy 0 <= min <= max and max > 0, "
@@ -145,6 +153,8 @@ class SpeechDataModule(lightning.LightningDataModule):
         template: str = "USER: {}\nASSISTANT:",
         seed: int = 0,
         fixed_frames: int | None = None,
+        warm_up_batches: int = 0,
+        warm_up_tasks: Collection[str] = (),
         benchmarks: Sequence[Benchmark] = (),
     ) -> None:
         """Keep what loaders are made of.
@@ -156,6 +166,8 @@ class SpeechDataModule(lightning.LightningDataModule):
             seed: of the order of examples and the choice of prompts.
             fixed_frames: encoder frames that a clip costs whatever its length (1500 where the model always spends
                 30 s); None counts 50 a second.
+            warm_up_batches: how many batches of each rank come first that hold examples of `warm_up_tasks` alone.
+            warm_up_tasks: their tasks.
             benchmarks: what `predict_dataloader` yields, one loader each.
         """
         super().__init__()
@@ -164,11 +176,14 @@ class SpeechDataModule(lightning.LightningDataModule):
         self.template = template
         self.seed = seed
         self.fixed_frames = fixed_frames
+        self.warm_up_batches = warm_up_batches
+        self.warm_up_tasks = warm_up_tasks
         self.benchmarks = benchmarks
         self.prompts = PromptPool.load(config.prompts)
         self._training: Mixture | None = None
         self._validation: Mixture | None = None
         self._plan: Plan | None = None
+        self._warm_up: WarmUp | None = None
         self._restored: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
@@ -177,7 +192,7 @@ class SpeechDataModule(lightning.LightningDataModule):
             if not self.config.sources:
                 raise ValueError("data.sources is empty: there is nothing to train on")
             self._training, self._restored = self._open("sources"), {}
-            self._plan = self._plan_mixture(self._training, shuffle=True)
+            self._plan, self._warm_up = self._plan_training(self._training)
         if stage in ("fit", "validate") and self.config.validation:
             self._validation = self._open("validation")
 
@@ -189,19 +204,20 @@ class SpeechDataModule(lightning.LightningDataModule):
         """
         assert self._training is not None, "setup('fit') comes first"
         assert self._plan is not None
-        if self._restored and self._restored["plan"] != self._plan.fingerprint:
+        if self._restored and self._restored["plan"] != self._fingerprint():
             raise ValueError(
-                "cannot resume: the checkpoint's batches are not this run's, because the data, the seed, "
-                "data.epoch_size, data.batch_budget, data.max_batch_size, the encoder frames of a clip or the number "
-                "of processes changed; restore them, or start a new run from the checkpoint's weights"
+                "cannot resume: the checkpoint's batches are not this run's, because the data, the seed, optim.align, "
+                "data.epoch_size, data.batch_budget, data.max_batch_size, data.frame_cost, the encoder frames of a "
+                "clip or the number of processes changed; restore them, or start a new run from the checkpoint's "
+                "weights"
             )
-        return self._loader(self._dataset(self._training, "train"), self._plan, self._consumed)
+        return self._loader(self._dataset(self._training, "train"), self._plan, self._consumed, self._warm_up)
 
     def target_pieces(self) -> list[int]:
         """Return the word pieces that occur in training targets, and the end symbol, sorted."""
         assert self._training is not None, "setup('fit') comes first"
         pieces = {cast(int, self.tokenizer.eos_token_id)}
-        for manifest in self._training.manifests:
+        for manifest in set(self._training.manifests):
             texts = manifest.column("target").unique().to_pylist()
             for first in range(0, len(texts), TEXTS_AT_ONCE):
                 some = texts[first : first + TEXTS_AT_ONCE]
@@ -215,7 +231,7 @@ class SpeechDataModule(lightning.LightningDataModule):
         """
         if self._validation is None:
             return []
-        return self._loader(self._dataset(self._validation, "validate"), self._plan_mixture(self._validation))
+        return self._loader(self._dataset(self._validation, "validate"), self._plan_all(self._validation))
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return one loader per benchmark; with several processes an example may come twice, never not at all."""
@@ -238,9 +254,36 @@ class SpeechDataModule(lightning.LightningDataModule):
         plan = self._plan_arrays(frames, tokens, [len(examples)])
         return self._loader(self._dataset(examples, "predict", prompts), plan)
 
+    def clip_loader(self, benchmarks: Sequence[Benchmark]) -> DataLoader[list[Tensor]]:
+        """Return a loader over all clips of benchmarks and, after `setup`, of training and validation, each once.
+
+        Yields (clips padded with zeros, samples of each); clips of similar length come together. A clip that training
+        plays at several speeds comes at each.
+        """
+        seconds: dict[tuple[tuple[Segment, ...], float], float] = {}
+        trained = self._training or ()
+        for examples, speeds in ((trained, self.config.speeds), (self._validation or (), [1.0])):
+            for example in examples:
+                seconds.update({(example.audio, speed): (example.duration or 0.0) / speed for speed in speeds})
+        for benchmark in benchmarks:
+            seconds.update({(example.audio, 1.0): example.duration or 0.0 for example in benchmark.examples})
+        clips = sorted(seconds, key=lambda clip: -seconds[clip])
+        return DataLoader(
+            ClipDataset(clips, self._read, self.config.on_error),  # type: ignore[arg-type]
+            batch_size=self.config.max_batch_size,
+            collate_fn=collate_clips,
+            num_workers=self.config.num_workers,
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches each process has trained on, and a hash of what their order depends on."""
-        return {} if self._plan is None else {"consumed": self._consumed(), "plan": self._plan.fingerprint}
+        return {} if self._plan is None else {"consumed": self._consumed(), "plan": self._fingerprint()}
+
+    def _fingerprint(self) -> str:
+        assert self._plan is not None
+        if self._warm_up is None:
+            return self._plan.fingerprint
+        return f"{self._warm_up.batches} {self._warm_up.plan.fingerprint} {self._plan.fingerprint}"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the place that `train_dataloader` starts from."""
@@ -256,35 +299,70 @@ class SpeechDataModule(lightning.LightningDataModule):
     def _open(self, key: Literal["sources", "validation"]) -> Mixture:
         sources: list[SourceConfig] = getattr(self.config, key)
         mixture = Mixture([read_manifest(source.manifest) for source in sources], [source.tasks for source in sources])
+        if key == "sources" and self.warm_up_batches:
+            mixture = self._add_warm_up(mixture)
         self.prompts.check_tasks(mixture.tasks(), f"data.{key}")
         if (example := mixture.first_without_target()) is not None:
             raise ValueError(f"data.{key}: example '{example.id}' has an empty target: it can only be predicted")
         return mixture
 
-    def _plan_mixture(self, mixture: Mixture, shuffle: bool = False) -> Plan:
-        frames = self._frames(mixture, mixture.seconds(), self.config.on_error)
-        tokens = mixture.text_tokens(self.config.max_target_tokens)
-        return self._plan_arrays(frames, tokens, mixture.sizes, shuffle)
+    def _add_warm_up(self, mixture: Mixture) -> Mixture:
+        """Return the sources, and after them the examples of each that a warm-up draws from."""
+        tasks = [source.tasks for source in self.config.sources]
+        chosen = [sorted(self.warm_up_tasks if kept is None else {*self.warm_up_tasks} & {*kept}) for kept in tasks]
+        present = [
+            [task for task in some if task in manifest.column("task").unique().to_pylist()]
+            for manifest, some in zip(mixture.manifests, chosen, strict=True)
+        ]
+        if not any(present):
+            raise ValueError(f"no source in data.sources has a task of optim.align: {', '.join(self.warm_up_tasks)}")
+        return Mixture([*mixture.manifests, *mixture.manifests], [*tasks, *present])
 
-    def _plan_arrays(self, frames: Indices, tokens: Indices, sizes: Sequence[int], shuffle: bool = False) -> Plan:
+    def _plan_training(self, mixture: Mixture) -> tuple[Plan, WarmUp | None]:
+        """Return what is trained on, and what before that."""
+        frames, tokens = self._costs(mixture)
+        given = [source.weight for source in self.config.sources]
+        weights = [
+            0.0 if size == 0 else float(size if weight is None else weight)
+            for size, weight in zip(mixture.sizes, cycle(given), strict=False)
+        ]
+        if not self.warm_up_batches:
+            return self._plan_arrays(frames, tokens, mixture.sizes, weights), None
+        off = [0.0 for _ in given]
+        main, first = [*weights[: len(given)], *off], [*off, *weights[len(given) :]]
+        warm_up = self._plan_arrays(frames, tokens, mixture.sizes, first)
+        return self._plan_arrays(frames, tokens, mixture.sizes, main), WarmUp(warm_up, self.warm_up_batches)
+
+    def _plan_all(self, mixture: Mixture) -> Plan:
+        return self._plan_arrays(*self._costs(mixture), mixture.sizes)
+
+    def _costs(self, mixture: Mixture) -> tuple[Indices, Indices]:
+        """Return what each example's frames cost, and its text tokens."""
+        frames = self._frames(mixture, mixture.seconds(), self.config.on_error)
+        return frames, mixture.text_tokens(self.config.max_target_tokens)
+
+    def _plan_arrays(
+        self, frames: Indices, tokens: Indices, sizes: Sequence[int], weights: Sequence[float] | None = None
+    ) -> Plan:
+        """Return a plan that draws from sources by weight, or, without weights, takes every example once."""
         config = self.config
-        weights = [source.weight for source in config.sources] if shuffle else [None for _ in sizes]
-        scale = 1 if shuffle else config.predict_scale
+        scale = config.predict_scale if weights is None else 1
+        drawn = sizes if weights is None else [size for size, weight in zip(sizes, weights, strict=True) if weight]
         return Plan(
             frames=frames,
             tokens=tokens,
             sizes=sizes,
-            weights=[size if weight is None else weight for size, weight in zip(sizes, weights, strict=True)],
-            epoch_size=config.epoch_size or sum(sizes),
+            weights=sizes if weights is None else weights,
+            epoch_size=config.epoch_size or sum(drawn),
             budget=scale * config.batch_budget,
             max_batch_size=None if config.max_batch_size is None else scale * config.max_batch_size,
             world_size=1 if self.trainer is None else self.trainer.world_size,
             seed=self.seed,
-            shuffle=shuffle,
+            shuffle=weights is not None,
         )
 
     def _frames(self, examples: Sequence[Example], seconds: Seconds, on_error: Literal["stop", "skip"]) -> Indices:
-        """Return what each clip costs the encoders, from its header where nobody wrote down its duration."""
+        """Return what each clip's frames cost, from its header where nobody wrote down its duration."""
         config = self.config
         unknown = np.flatnonzero(np.isnan(seconds)) if self.fixed_frames is None else np.empty(0, dtype=np.int64)
         if len(unknown):
@@ -296,9 +374,10 @@ class SpeechDataModule(lightning.LightningDataModule):
         cut = int((seconds > config.max_seconds + OVERSHOOT_SECONDS).sum())
         if cut:
             log.warning("%d of %d clips are longer than %g s and are cut", cut, len(seconds), config.max_seconds)
+        frames = np.clip(seconds, config.min_seconds, config.max_seconds) * FRAMES_PER_SECOND
         if self.fixed_frames is not None:
-            return np.full(len(seconds), self.fixed_frames, dtype=np.int64)
-        return np.ceil(np.clip(seconds, config.min_seconds, config.max_seconds) * FRAMES_PER_SECOND).astype(np.int64)
+            frames = np.full(len(seconds), float(self.fixed_frames))
+        return np.ceil(np.ceil(frames) * config.frame_cost).astype(np.int64)
 
     def _dataset(
         self,
@@ -316,18 +395,29 @@ class SpeechDataModule(lightning.LightningDataModule):
             seed=self.seed,
             max_target_tokens=config.max_target_tokens,
             speeds=config.speeds,
-            read=partial(
-                read_audio, min_seconds=config.min_seconds, max_seconds=config.max_seconds, channels=config.channels
-            ),
+            read=self._read,
             on_error="stop" if mode == "predict" else config.on_error,
         )
 
-    def _loader(self, dataset: SpeechDataset, plan: Plan, consumed: Callable[[], int] = int) -> DataLoader[Batch]:
+    @property
+    def _read(self) -> Callable[..., Tensor]:
+        config = self.config
+        return partial(
+            read_audio, min_seconds=config.min_seconds, max_seconds=config.max_seconds, channels=config.channels
+        )
+
+    def _loader(
+        self,
+        dataset: SpeechDataset,
+        plan: Plan,
+        consumed: Callable[[], int] = int,
+        warm_up: WarmUp | None = None,
+    ) -> DataLoader[Batch]:
         pad_id = self.tokenizer.pad_token_id
         loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=ResumableBatchSampler(
-                plan, 0 if self.trainer is None else self.trainer.global_rank, consumed
+                plan, 0 if self.trainer is None else self.trainer.global_rank, consumed, warm_up
             ),
             collate_fn=partial(collate, pad_id=self.tokenizer.eos_token_id if pad_id is None else pad_id),
             num_workers=self.config.num_workers,

@@ -37,7 +37,7 @@ class FrameCache:
     """Features of clips that were encoded before, in memory, found by the samples themselves."""
 
     def __init__(self, capacity: float) -> None:
-        """Keep up to `capacity` bytes; what comes after that is encoded each time."""
+        """Keep up to `capacity` bytes; clips that found no room are encoded each time."""
         self.capacity = capacity
         self.size = 0
         self._clips: dict[bytes, Kept] = {}
@@ -51,12 +51,14 @@ class FrameCache:
         """Return what was kept of a clip."""
         return self._clips.get(key)
 
-    def put(self, key: bytes, features: Kept) -> None:
-        """Keep a clip's features while there is room."""
+    def put(self, key: bytes, features: Kept) -> bool:
+        """Keep a clip's features if there is room, and say whether there was."""
         size = sum(part.numel() * part.element_size() for part, _ in features)
-        if self.size + size <= self.capacity:
-            self._clips[key] = [(part.clone(), count) for part, count in features]
-            self.size += size
+        if self.size + size > self.capacity:
+            return False
+        self._clips[key] = [(part.clone(), count) for part, count in features]
+        self.size += size
+        return True
 
 
 class Encoders(nn.Module):
@@ -83,7 +85,7 @@ class Encoders(nn.Module):
             streams.append(kind.from_pretrained(audio.checkpoint) if load else kind.skeleton(audio.checkpoint))
         self.thirty_seconds = thirty_seconds
         self.cache: FrameCache | None = None
-        """Where set, each clip is encoded once, and alone: what it gives does not depend on when that was."""
+        """Where set, clips that `keep` was given are looked up."""
         self.streams = nn.ModuleList(streams)
         self.dims: list[int] = [stream.dim for stream in streams]
         self.repeats: list[int] = [stream.repeats for stream in streams]
@@ -111,25 +113,45 @@ class Encoders(nn.Module):
         with torch.autocast(waveforms.device.type, enabled=False):
             if self.cache is None:
                 return tuple(encode(stream, waveforms, lengths) for stream in self.streams)
-            clips = [
-                self._cached(waveforms[row : row + 1, :length], lengths[row : row + 1])
-                for row, length in enumerate(lengths.tolist())
-            ]
-        return tuple(map(_join, zip(*clips, strict=True)))
+            keys = [self.cache.key(clip[:length]) for clip, length in zip(waveforms, lengths.tolist(), strict=True)]
+            clips = [self.cache.get(key) for key in keys]
+            missing = [row for row, kept in enumerate(clips) if kept is None]
+            for row, kept in zip(missing, self._encode_apart(waveforms[missing], lengths[missing]), strict=True):
+                clips[row] = kept
+        return tuple(
+            _join(
+                [
+                    part.to(waveforms.device).repeat_interleave(repeats, dim=0)[:count]
+                    for part, count in (cast(Kept, kept)[stream] for kept in clips)
+                ]
+            )
+            for stream, repeats in enumerate(self.repeats)
+        )
 
-    def _cached(self, waveform: Float[Tensor, "1 samples"], length: Int[Tensor, 1]) -> list[Tensor]:
-        """Return one clip's features per encoder, each of shape (frames, dim)."""
+    @torch.no_grad()
+    def keep(self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> int:
+        """Encode clips into the cache; return how many found room.
+
+        Only here does the cache grow: what a clip gives must not depend on the batch in which training first met it.
+        """
         assert self.cache is not None
-        key = self.cache.key(waveform)
-        kept = self.cache.get(key)
-        if kept is None:
-            frames = [encode(stream, waveform, length) for stream in self.streams]
-            features = [stream.features[0, stream.mask[0]] for stream in frames]
-            kept = [(part[::repeats].cpu(), len(part)) for part, repeats in zip(features, self.repeats, strict=True)]
-            self.cache.put(key, kept)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            kept = self._encode_apart(waveforms, lengths)
+        keys = [self.cache.key(clip[:length]) for clip, length in zip(waveforms, lengths.tolist(), strict=True)]
+        return sum(self.cache.put(key, features) for key, features in zip(keys, kept, strict=True))
+
+    def _encode_apart(self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> list[Kept]:
+        """Encode clips as one batch and return them one by one."""
+        if not len(lengths):
+            return []
+        waveforms = waveforms[:, : int(lengths.max())]
+        streams = [encode(stream, waveforms, lengths) for stream in self.streams]
         return [
-            part.to(waveform.device).repeat_interleave(repeats, dim=0)[:count]
-            for (part, count), repeats in zip(kept, self.repeats, strict=True)
+            [
+                (frames.features[row, frames.mask[row]][::repeats].cpu(), int(frames.mask[row].sum()))
+                for frames, repeats in zip(streams, self.repeats, strict=True)
+            ]
+            for row in range(len(lengths))
         ]
 
 

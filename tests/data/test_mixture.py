@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from salmonn_lab.batch import Example, Segment
 from salmonn_lab.data.manifest import Manifest, read_manifest, write_manifest
-from salmonn_lab.data.mixture import Mixture, Plan, ResumableBatchSampler, draw_examples, plan_epoch
+from salmonn_lab.data.mixture import Mixture, Plan, ResumableBatchSampler, WarmUp, draw_examples, plan_epoch
 
 
 def make_plan(frames: list[int], tokens: list[int], **options: object) -> Plan:
@@ -82,6 +82,21 @@ def test_a_sampler_started_anywhere_yields_what_the_straight_one_yields_from_the
     place[0] = start
     fresh = ResumableBatchSampler(plan, plan.world_size - 1, lambda: start)
     assert list(fresh) == list(sampler) == straight[start : start + len(sampler)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(plan=plans(), first=plans(), batches=st.integers(0, 30), start=st.integers(0, 50))
+def test_a_warm_up_comes_first_and_the_plan_then_starts_at_its_first_batch(
+    plan: Plan, first: Plan, batches: int, start: int
+) -> None:
+    sampler = ResumableBatchSampler(plan, 0, lambda: start, WarmUp(first, batches))
+    plain = ResumableBatchSampler(plan, 0, lambda: max(0, start - batches))
+    warm = ResumableBatchSampler(first, 0, lambda: start)
+    assert len(sampler) == len(plain)
+    yielded, left = list(sampler), max(0, batches - start)
+    assert yielded[left:] == list(plain)[: max(0, len(yielded) - left)]
+    count = min(left, len(yielded), len(warm))
+    assert yielded[:count] == list(warm)[:count]
 
 
 @settings(max_examples=100, deadline=None)

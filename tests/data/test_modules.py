@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def test_the_config_goes_through_omegaconf() -> None:
         ({"batch_budget": 0}, r"data\.batch_budget must be at least 1, got 0"),
         ({"max_batch_size": 0}, r"data\.max_batch_size"),
         ({"epoch_size": 0}, r"data\.epoch_size"),
+        ({"frame_cost": 0.0}, r"data\.frame_cost must be above 0, got 0\.0"),
         ({"max_target_tokens": 1}, r"data\.max_target_tokens"),
         ({"num_workers": -1}, r"data\.num_workers"),
         ({"min_seconds": 31.0}, r"data\.min_seconds and data\.max_seconds"),
@@ -70,10 +72,18 @@ class Module:
     def __init__(self, clips: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         self.clips, self.tokenizer = clips, tokenizer
 
-    def __call__(self, *, fixed_frames: int | None = None, benchmarks: Any = (), **config: Any) -> SpeechDataModule:
+    def __call__(
+        self, *, fixed_frames: int | None = None, benchmarks: Any = (), warm_up: Any = (0, ()), **config: Any
+    ) -> SpeechDataModule:
         settings = {"sources": [source(self.clips)], "num_workers": 0, **config}
         return SpeechDataModule(
-            DataConfig(**settings), self.tokenizer, seed=1, fixed_frames=fixed_frames, benchmarks=benchmarks
+            DataConfig(**settings),
+            self.tokenizer,
+            seed=1,
+            fixed_frames=fixed_frames,
+            warm_up_batches=warm_up[0],
+            warm_up_tasks=warm_up[1],
+            benchmarks=benchmarks,
         )
 
 
@@ -107,6 +117,45 @@ def test_the_budget_counts_real_seconds_or_a_fixed_number_of_frames(module: Modu
     assert max(sizes(fixed_frames=1500)) == 1
     assert max(sizes()) > 20
     assert max(sizes(fixed_frames=750)) == 2
+    assert max(sizes(fixed_frames=1500, frame_cost=0.1)) > 5
+
+
+def test_a_warm_up_holds_its_tasks_alone_and_draws_from_sources_by_weight(
+    module: Module, clips: Path, tmp_path: Path
+) -> None:
+    few = [example for example in read_manifest(clips) if example.task == "asr"][:3]
+    write_manifest(tmp_path / "few.jsonl", [dataclasses.replace(e, id=f"few-{e.id}") for e in few])
+    sources = [source(clips, weight=1.0), source(tmp_path / "few.jsonl", weight=3.0)]
+    data = module(sources=sources, epoch_size=8, max_batch_size=4, warm_up=(2, ["asr"]))
+    data.setup("fit")
+    batches = list(data.train_dataloader())
+    warm = [id for batch in batches[:2] for id in batch.ids]
+    assert {task for batch in batches[:2] for task in batch.tasks} == {"asr"}
+    assert len(warm) == 8
+    assert sum(id.startswith("few") for id in warm) == 6
+    kept = module(sources=[source(clips, tasks=["audio_QA"])], max_batch_size=4, warm_up=(1, ["asr", "audio_QA"]))
+    kept.setup("fit")
+    assert {*next(iter(kept.train_dataloader())).tasks} == {"audio_QA"}, "and a source keeps its own tasks"
+    with pytest.raises(ValueError, match=r"no source in data\.sources has a task of optim\.align: lyrics"):
+        module(warm_up=(2, ["lyrics"])).setup("fit")
+
+
+def test_every_clip_is_encoded_once_at_every_speed_that_it_is_played_at(
+    module: Module, clips: Path, tmp_path: Path
+) -> None:
+    asked = [dataclasses.replace(example, id=f"q-{example.id}") for example in list(read_manifest(clips))[:5]]
+    write_manifest(tmp_path / "asked.jsonl", asked)
+    data = module(
+        sources=[source(clips), source(tmp_path / "asked.jsonl")],
+        validation=[source(clips)],
+        speeds=[0.5, 1.0],
+        min_seconds=0.0,
+        max_batch_size=4,
+    )
+    data.setup("fit")
+    lengths = torch.cat([lengths for _, lengths in data.clip_loader([Benchmark(asked)])])
+    seconds = sorted(float(example.duration or 0) * speed for example in read_manifest(clips) for speed in (1, 2))
+    assert sorted((lengths / 16_000).tolist()) == pytest.approx(seconds, abs=0.01)
 
 
 def test_weights_decide_how_often_a_source_is_seen(module: Module, tmp_path: Path, clips: Path) -> None:
