@@ -186,8 +186,15 @@ def measure(benchmark: Benchmark, predictions: Iterable[Prediction]) -> dict[str
 
 def score(benchmark: Benchmark, predictions: Iterable[Prediction], samples: int = 1000, seed: int = 0) -> list[Score]:
     """Return every score of a benchmark with its 95 % interval, the headline first; without items they are nan."""
+    return score_metrics(benchmark, measure(benchmark, predictions), samples, seed)
+
+
+def score_metrics(
+    benchmark: Benchmark, metrics: Mapping[str, ItemMetric], samples: int = 1000, seed: int = 0
+) -> list[Score]:
+    """Return the scores of a benchmark's metrics once they are filled, as `score` does."""
     scores = []
-    for metric in measure(benchmark, predictions).values():
+    for metric in metrics.values():
         stats = metric.items().stats.numpy()
         intervals = bootstrap(stats, metric.score, samples, seed)
         values = metric.compute()

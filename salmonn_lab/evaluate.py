@@ -146,7 +146,7 @@ def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResul
     scores, new = folder / runs.SCORES, {result.benchmark for result in results}
     kept = [result for result in report.read_scores(scores) if result.benchmark not in new] if scores.is_file() else []
     report.write_scores(scores, [*kept, *joined])
-    page = report.write_report(folder, [*kept, *joined], run.facts())
+    page = report.write_report(folder)
     console.print(report.summary_table(joined))
     console.print(f"report: {page}")
 

@@ -1,7 +1,10 @@
-"""What a run achieved: results as JSON, as a table for the terminal, and as a page to read."""
+"""The command that reports on a run from its predictions: `python -m salmonn_lab.report RUN [OTHER]`."""
 
 from __future__ import annotations
 
+import argparse
+import base64
+import io
 import json
 import math
 import re
@@ -10,19 +13,32 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import soundfile
 from rich.markup import escape
 from rich.table import Table
 
-from salmonn_lab import benchmarks, console
-from salmonn_lab.batch import Prediction, Score
+from salmonn_lab import analysis, benchmarks, console, pages, runs
+from salmonn_lab.assets import AssetError, resolve
+from salmonn_lab.batch import Example, Prediction, Score
 from salmonn_lab.benchmarks import Benchmark, Published
-from salmonn_lab.metrics.health import HEALTH_VERSION, RULES, health
-from salmonn_lab.predictions import write_atomically
+from salmonn_lab.data.audio import SAMPLE_RATE, AudioError, read_audio
+from salmonn_lab.data.manifest import read_manifest
+from salmonn_lab.metrics.health import KINDS, examine, health
+from salmonn_lab.predictions import read_predictions, write_atomically
 
 COLUMNS = ("benchmark", "metric", "before training", "after training", "95 % interval", "n", "baseline or published")
+VERSION = 1
+"""Of the layout of `report.json`."""
 WORST = 5
-LONGEST_CELL = 300
-"""Characters of a reference or an output that the page shows."""
+PLAYERS = 50
+"""Clips that a report holds."""
+AUDIO_BYTES = 11_000_000
+"""Encoded audio that a report holds at most: a page of 20 MB leaves as much again for base64 and 5,000 items."""
+METHOD = (
+    "Intervals are of 95 %, by a BCa bootstrap of 1,000 draws of items with seed 0. Constant is the best answer that "
+    "ignores the audio, ceiling the score were every output its own reference, detectable the difference from another, "
+    "unrelated system that a test on these items would find 80 % of the time."
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,8 @@ class BenchmarkResult:
     published: Published | None = None
     skipped: str | None = None
     """The reason."""
+    manifest: str = ""
+    """What was asked, as in `Benchmark.manifest`."""
 
     def __post_init__(self) -> None:
         signatures = {score.metric: score.signature for score in self.before or ()}
@@ -73,15 +91,7 @@ class BenchmarkResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold; nan is null."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: plain(item) for key, item in value.items()}
-            if isinstance(value, list | tuple):
-                return [plain(item) for item in value]
-            return None if isinstance(value, float) and math.isnan(value) else value
-
-        return {key: plain(value) for key, value in asdict(self).items()}
+        return {key: without_nan(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> BenchmarkResult:
@@ -113,13 +123,16 @@ class BenchmarkResult:
 def measure(benchmark: Benchmark, predictions: Sequence[Prediction]) -> BenchmarkResult:
     """Return everything that the report says of a benchmark's predictions."""
     unique = list({prediction.id: prediction for prediction in predictions}.values())
+    kind = KINDS.get(benchmark.task, "text")
+    counts = health(examine(prediction, kind) for prediction in unique)
     return BenchmarkResult(
         benchmark.name,
         after=benchmarks.score(benchmark, predictions),
-        health=health(unique),
+        health={name: count.broken for name, count in counts.items() if count.judged},
         worst=worst_items(benchmark, unique),
         baseline=benchmarks.baseline(benchmark, unique),
         published=benchmark.published,
+        manifest=benchmark.manifest,
     )
 
 
@@ -135,8 +148,7 @@ def worst_items(benchmark: Benchmark, predictions: Sequence[Prediction], count: 
 def write_scores(path: Path, results: Iterable[BenchmarkResult]) -> None:
     """Write results as JSON, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    records = [result.to_json() for result in results]
-    write_atomically(path, json.dumps(records, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json_text([result.to_json() for result in results]))
 
 
 def read_scores(path: Path) -> list[BenchmarkResult]:
@@ -196,76 +208,188 @@ def summary_table(results: Iterable[BenchmarkResult]) -> Table:
     return console.table("Results", COLUMNS, rows)
 
 
-def write_report(folder: Path, results: Sequence[BenchmarkResult], provenance: Mapping[str, str]) -> Path:
-    """Write `report.md` into a folder.
+def without_nan(value: Any) -> Any:
+    """Return a value as JSON has it: lists for tuples, null for what is not a number."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(value: Any) -> str:
+    """Return JSON to read and to search, where only lone surrogates, which no file can hold, are escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    return pages.SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+
+
+def write_report(folder: Path, other: Path | None = None, players: int = PLAYERS) -> Path:
+    """Write `report.json` of a folder's predictions, and what is read of it: `.html`, `.md`, `.tex`, `.csv`.
+
+    With another run, the pages go to `against_<its name>/` within the folder.
 
     Args:
-        folder: of the run.
-        results: as in its scores.json; nothing else goes into the numbers of the page.
-        provenance: what the run was made from, a line each.
+        folder: a run, or one of its `variants/`.
+        other: one that answered some of the same items.
+        players: how many of the worst items can be listened to.
+
+    Returns:
+        the page for browsers.
+
+    Raises:
+        FileNotFoundError: there is no run, or it has no predictions.
+        ValueError: a benchmark of the predictions is not known any more, or the two runs do not compare.
     """
-    measured = [result for result in results if result.after or result.before]
-    parts = [
-        "# Results",
-        table(COLUMNS, score_rows(results)),
-        "The interval is that of the model after training, or else before: a percentile bootstrap over the items.",
-        *health_strip(result for result in measured if result.health),
-        *[part for result in measured if result.worst for part in worst_section(result)],
-        *skipped_section(result for result in results if result.skipped is not None),
-        *signature_section(measured),
-        "## Provenance",
-        "\n".join(f"- {plain(key)}: {plain(value)}" for key, value in provenance.items()) or "Not recorded.",
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.md"
-    write_atomically(path, "\n\n".join(parts) + "\n")
-    return path
+    report = build(folder, other, players)
+    target = folder if other is None else folder / f"against_{other.name}"
+    target.mkdir(exist_ok=True)
+    write_atomically(target / "report.json", json_text(report))
+    for suffix, render in RENDERERS.items():
+        write_atomically(target / f"report.{suffix}", render(report))
+    return target / "report.html"
 
 
-def health_strip(results: Iterable[BenchmarkResult]) -> list[str]:
-    """Return the section that counts outputs that went wrong."""
-    rows = []
-    for result in results:
-        count = (result.after or result.before or [])[0].count
-        cells = [f"{number} ({percent(number / count)})" if count else "0" for number in result.health.values()]
-        rows.append((result.benchmark, *cells, str(count)))
-    if not rows:
-        return []
-    rules = f"Outputs that break a rule (rules@{HEALTH_VERSION}); an output may break several."
-    return ["## Health", rules, table(("benchmark", *RULES, "n"), rows)]
+RENDERERS = {
+    "html": pages.render_html,
+    "md": pages.render_markdown,
+    "tex": pages.render_latex,
+    "csv": pages.render_csv,
+}
 
 
-def worst_section(result: BenchmarkResult) -> list[str]:
-    """Return the section that shows a benchmark's worst items."""
-    headline = (result.after or result.before or [])[0].metric
-    rows = [
-        (item.id, percent(item.value), " / ".join(item.references), item.output or "(empty)") for item in result.worst
-    ]
-    return [f"## Worst items of {plain(result.benchmark)}", table(("id", headline, "reference", "output"), rows)]
+def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
+    """Return all that a report says, as JSON has it."""
+    run = owner(folder)
+    stored = stored_results(folder)
+    answers, others = read_all(folder), {} if other is None else read_all(other)
+    if not answers and not (folder / runs.SCORES).is_file():
+        raise FileNotFoundError(f"{folder} has no predictions: measure it with python -m salmonn_lab.evaluate")
+    ordered = [name for name in stored if name in answers] + [name for name in answers if name not in stored]
+    remarks: list[str] = []
+    results, comparisons = [], []
+    clips: dict[str, str] = {}
+    for name in ordered:
+        benchmark = find_benchmark(name, run, stored.get(name))
+        examples = read_examples(benchmark, remarks)
+        before = {score.metric: score.value for score in (stored[name].before or ())} if name in stored else {}
+        result = analysis.analyze(benchmark, answers[name], examples, before)
+        if result.expected and result.expected != result.count:
+            remarks.append(f"{name}: {result.count} of the {result.expected} examples of the manifest were answered")
+        results.append(embed(result, examples, clips, players // len(ordered), remarks))
+        if name in others:
+            comparisons.append(analysis.compare(benchmark, answers[name], others[name]))
+    if other is not None and not comparisons:
+        raise ValueError(f"{folder} and {other} have no benchmark in common")
+    report = {
+        "version": VERSION,
+        "title": folder.name if folder == run.folder else f"{run.folder.name}: {folder.name}",
+        "other": other.name if other else None,
+        "method": METHOD,
+        "results": [asdict(result) for result in results],
+        "comparisons": [asdict(comparison) for comparison in analysis.corrected(comparisons)],
+        "skipped": [
+            {"benchmark": name, "reason": result.skipped}
+            for name, result in stored.items()
+            if result.skipped is not None
+        ],
+        "remarks": remarks,
+        "seconds": run.provenance().get("seconds", {}) if run.provenance_file.is_file() else {},
+        "peak_memory_gib": run.provenance().get("peak_memory_gib") if run.provenance_file.is_file() else None,
+        "provenance": list(run.facts().items()) if run.provenance_file.is_file() else [],
+        "config": run.config_file.read_text(encoding="utf-8"),
+        "audio": clips,
+    }
+    plain: dict[str, Any] = without_nan(report)
+    return plain
 
 
-def skipped_section(results: Iterable[BenchmarkResult]) -> list[str]:
-    """Return the section that says what was not measured, and why."""
-    lines = [f"- {plain(result.benchmark)}: {plain(result.skipped or '')}" for result in results]
-    return ["## Skipped", "\n".join(lines)] if lines else []
+def owner(folder: Path) -> runs.Run:
+    """Return the run that a folder is, or that it is a variant of."""
+    inside = folder.parent.name == "variants" and not (folder / runs.CONFIG).is_file()
+    return runs.find(folder.parents[1] if inside else folder)
 
 
-def signature_section(results: Iterable[BenchmarkResult]) -> list[str]:
-    """Return the section that says how each score was made."""
-    scores = [score for result in results for score in result.after or result.before or ()]
-    lines = [f"- {plain(score.benchmark)} {plain(score.metric)}: `{score.signature}`" for score in scores]
-    return ["## Signatures", "Only equal signatures compare.", "\n".join(lines)] if lines else []
+def stored_results(folder: Path) -> dict[str, BenchmarkResult]:
+    """Return what the folder's `scores.json` holds by benchmark, nothing where it has none."""
+    path = folder / runs.SCORES
+    return {result.benchmark: result for result in read_scores(path)} if path.is_file() else {}
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is left-aligned, the others right-aligned unless they are texts."""
-    texts = {"metric", "reference", "output", "baseline or published"}
-    ruler = ["---" if index == 0 or column in texts else "---:" for index, column in enumerate(columns)]
-    lines = [columns, ruler, *[[plain(cell) for cell in row] for row in rows]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def read_all(folder: Path) -> dict[str, list[Prediction]]:
+    """Return the predictions of a run by benchmark."""
+    files = sorted((folder / runs.PREDICTIONS).glob("*.jsonl"))
+    found = {file.stem: read_predictions(file) for file in files if not re.search(r"\.rank\d+$", file.stem)}
+    return {name: predictions for name, predictions in found.items() if predictions}
 
 
-def plain(text: str) -> str:
-    """Return a text as Markdown that shows it as it is, on one line, cut where it is very long."""
-    short = text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
-    return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(short.split()))
+def find_benchmark(name: str, run: runs.Run, stored: BenchmarkResult | None) -> Benchmark:
+    """Return the benchmark that a file of predictions answers: of the table, or a manifest that the run names."""
+    if name in benchmarks.BENCHMARKS:
+        return benchmarks.BENCHMARKS[name]
+    manifests = [*([stored.manifest] if stored else []), *run.config().evaluation.benchmarks]
+    for manifest in manifests:
+        if Path(manifest).stem == name:
+            return benchmarks.find(manifest)
+    raise ValueError(f"there is no benchmark '{name}' any more, and {run.folder} does not say what its manifest was")
+
+
+def read_examples(benchmark: Benchmark, remarks: list[str]) -> dict[str, Example]:
+    """Return the examples of a benchmark by id; where its data is not here, nothing, and a remark says so."""
+    try:
+        path = Path(resolve(benchmark.manifest))
+    except (FileNotFoundError, AssetError) as error:
+        remarks.append(f"{benchmark.name}: no durations and no audio: {error}")
+        return {}
+    if not path.is_file():
+        remarks.append(f"{benchmark.name}: no durations and no audio: there is no {path}")
+        return {}
+    return {example.id: example for example in read_manifest(path)}
+
+
+def embed(
+    result: analysis.Result, examples: Mapping[str, Example], clips: dict[str, str], players: int, remarks: list[str]
+) -> analysis.Result:
+    """Return a result whose worst items name a clip, which is added to those of the report."""
+    shown, unread = [], 0
+    for place, item in enumerate(result.items):
+        if place < players and item.weight > 0 and item.id in examples:
+            example = examples[item.id]
+            key = " ".join(f"{part.path}@{part.offset:g}+{part.duration or 0:g}" for part in example.audio)
+            try:
+                if key not in clips and sum(map(len, clips.values())) * 3 // 4 < AUDIO_BYTES:
+                    clips[key] = encode(example)
+            except AudioError:
+                unread += 1
+            item = replace(item, audio=key if key in clips else None)
+        shown.append(item)
+    if unread:
+        remarks.append(f"{result.benchmark}: {unread} clips could not be read")
+    return replace(result, items=tuple(shown))
+
+
+def encode(example: Example) -> str:
+    """Return a clip as the model hears it, as MP3 in base64: small, played by every browser, and equal every time."""
+    file = io.BytesIO()
+    samples = read_audio(example.audio).numpy()
+    soundfile.write(file, samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.7)
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m salmonn_lab.report",
+        description="Write report.json, .html, .md, .tex and .csv of a run's predictions; no model is loaded.",
+        epilog="Example: python -m salmonn_lab.report runs/quickstart runs/sequence",
+    )
+    parser.add_argument("run", type=Path, help="the run's folder, or one of its variants/")
+    parser.add_argument("other", type=Path, nargs="?", help="another run, to compare on the items that both answered")
+    parser.add_argument("--players", type=int, default=PLAYERS, help=f"clips in the page (default: {PLAYERS})")
+    options = parser.parse_args()
+    for folder in filter(None, (options.run, options.other)):
+        owner(folder)
+    console.console.print(f"report: {write_report(options.run, options.other, options.players)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    console.run_command(main)

@@ -76,7 +76,13 @@ def test_fit_leaves_a_run_that_explains_itself(settings: Path, corpus: Path, tmp
     assert scores["wer"]["count"] == 5
     assert scores["wer"]["low"] <= scores["wer"]["value"] <= scores["wer"]["high"]
     page = (run.folder / "report.md").read_text()
-    assert "before training" in page
+    assert "| before |" in page
+    assert (
+        json.loads((run.folder / "report.json").read_text())["results"][0]["scores"][0]["value"]
+        == scores["wer"]["value"]
+    )
+    assert "<audio" not in (page_of_browser := (run.folder / "report.html").read_text())
+    assert "corpus" in page_of_browser
     assert f"{100 * scores['wer']['value']:.1f} %" in page
     with (run.folder / "metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["train_loss"]]

@@ -1,0 +1,328 @@
+"""The forms in which a report is read: HTML, Markdown, LaTeX and CSV, each made of `report.json` alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+Record = Mapping[str, Any]
+"""An object of `report.json`; numbers that are not defined are None."""
+LONGEST_CELL = 300
+"""Characters of a reference or an output that a table of Markdown shows."""
+WORST = 5
+"""Items of a benchmark that the Markdown page shows."""
+MISSING = "–"
+"""What stands where there is no number."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def share(value: float | None) -> str:
+    """Return a share as it is printed."""
+    return MISSING if value is None else f"{100 * value:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Return a number that is no share."""
+    return MISSING if value is None else f"{value:.3f}"
+
+
+def shown(value: float | None, result: Record, metric: str | None = None) -> str:
+    """Return a score of a benchmark, the headline unless another is named, in its unit."""
+    return (number if (metric or result["headline"]) in result["plain_numbers"] else share)(value)
+
+
+def shown_range(low: float | None, high: float | None, result: Record, metric: str | None = None) -> str:
+    """Return an interval, or nothing where there is none."""
+    return "" if low is None else f"{shown(low, result, metric)} to {shown(high, result, metric)}"
+
+
+def signed(value: float | None, result: Record) -> str:
+    """Return a difference of headline scores; of shares in points."""
+    if value is None:
+        return MISSING
+    return f"{value:+.3f}" if result["headline"] in result["plain_numbers"] else f"{100 * value:+.1f}"
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value."""
+    return MISSING if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def render_html(report: Record) -> str:
+    """Return the page for browsers: one file, which asks for nothing else."""
+    environment = Environment(
+        loader=PackageLoader("salmonn_lab"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"share": share, "p_value": p_value, "of": shown, "signed": signed}
+    environment.globals |= {"range_of": shown_range, "missing": MISSING}
+    page = environment.get_template("report.html").render(
+        report=report, data=script_data(report), shows=columns_shown(report["results"])
+    )
+    return SURROGATE.sub("\ufffd", page)
+
+
+def columns_shown(results: Sequence[Record]) -> dict[str, bool]:
+    """Return which optional columns of the table of scores hold anything."""
+    best = {result["benchmark"]: 1.0 if result["higher_is_better"] else 0.0 for result in results}
+    return {
+        "before": any(result["before"] for result in results),
+        "baseline": any(result["baseline"] is not None for result in results),
+        "ceiling": any(abs((result["ceiling"] or 0) - best[result["benchmark"]]) > 1e-9 for result in results),
+        "published": any(result["published"] for result in results),
+    }
+
+
+def script_data(report: Record) -> str:
+    """Return a report as JSON that can stand in a `<script>`: nothing in it can end the element."""
+    items = {
+        result["benchmark"]: [
+            {**item, "shown": shown(item["value"], result), "cost": share(item["weight"])} for item in result["items"]
+        ]
+        for result in report["results"]
+    }
+    text = json.dumps({"items": items, "audio": report["audio"]}, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def render_markdown(report: Record) -> str:
+    """Return the page for terminals and repositories."""
+    results = report["results"]
+    parts = [
+        f"# {plain(report['title'])}",
+        table(SCORE_COLUMNS, score_rows(report)),
+        plain(report["method"]),
+        *comparison_section(report),
+        *health_section(results),
+        *[part for result in results for part in benchmark_section(result)],
+        *bullets("## Skipped", (f"{plain(row['benchmark'])}: {plain(row['reason'])}" for row in report["skipped"])),
+        *bullets("## Remarks", map(plain, report["remarks"])),
+        *signature_section(results),
+        *bullets("## Provenance", (f"{plain(key)}: {plain(value)}" for key, value in report["provenance"])),
+    ]
+    return SURROGATE.sub("\ufffd", "\n\n".join(parts) + "\n")
+
+
+SCORE_COLUMNS = (
+    "benchmark",
+    "metric",
+    "before",
+    "score",
+    "95 % interval",
+    "n",
+    "constant answer",
+    "published",
+    "delta",
+)
+
+
+def score_rows(report: Record) -> list[tuple[str, ...]]:
+    """Return a line of text for each score, in the order of `SCORE_COLUMNS`."""
+    rows: list[tuple[str, ...]] = []
+    for result in report["results"]:
+        for score in result["scores"]:
+            metric = score["metric"]
+            head = metric == result["headline"]
+            before, published = result["before"].get(metric), result["published"]
+            rows.append(
+                (
+                    result["benchmark"],
+                    metric,
+                    "" if before is None else shown(before, result, metric),
+                    shown(score["value"], result, metric),
+                    shown_range(score["low"], score["high"], result, metric),
+                    str(score["count"]),
+                    "" if not head or result["baseline"] is None else shown(result["baseline"], result),
+                    f"{shown(published['value'], result)} ({published['source']})" if head and published else "",
+                    signed(result["delta"], result) if head and result["published"] else "",
+                )
+            )
+    return rows
+
+
+def comparison_section(report: Record) -> list[str]:
+    """Return the section on the other run."""
+    rows = []
+    results = {result["benchmark"]: result for result in report["results"]}
+    for row in report["comparisons"]:
+        result = results[row["benchmark"]]
+        rows.append(
+            (
+                row["benchmark"],
+                row["metric"],
+                shown(row["value"], result),
+                shown(row["other_value"], result),
+                signed(row["difference"], result),
+                f"{signed(row['low'], result)} to {signed(row['high'], result)}",
+                p_value(row["p_swap"]),
+                p_value(row["p_holm"]),
+                f"{row['better']} / {row['equal']} / {row['worse']}",
+                str(row["count"]),
+            )
+        )
+    if not rows:
+        return []
+    columns = ("benchmark", "metric", "here", "there", "difference", "95 %", "p (swap)", "p (Holm)", "+ / = / -", "n")
+    return [f"## Against {plain(report['other'])}", table(columns, rows)]
+
+
+def health_section(results: Iterable[Record]) -> list[str]:
+    """Return the section that counts outputs that went wrong."""
+    rows, rules = [], []
+    for result in results:
+        rules = [row["rule"] for row in result["health"]]
+        cells = [f"{row['broken']} ({share(row['share'])})" if row["judged"] else MISSING for row in result["health"]]
+        without = "" if result["without_sick"] is None else shown(result["without_sick"], result)
+        rows.append((result["benchmark"], *cells, str(result["sick"]), without, str(result["count"])))
+    if not rows:
+        return []
+    told = f"Outputs that break a rule; one may break several. {MISSING} where no output could be judged."
+    return ["## Health", told, table(("benchmark", *rules, "any", "score without", "n"), rows)]
+
+
+def benchmark_section(result: Record) -> list[str]:
+    """Return what is said of one benchmark alone."""
+    name, metric = plain(result["benchmark"]), result["headline"]
+    parts = []
+    if result["worst"]:
+        row = result["worst"][-2] if len(result["worst"]) > 1 else result["worst"][-1]
+        parts.append(
+            f"The worst {row['items']} of {result['count']} items make {share(row['share'])} of the error; were they "
+            f"right, the score would be {shown(row['score'], result)}."
+        )
+    if result["slices"]:
+        rows = [
+            (
+                row["key"],
+                row["name"],
+                shown(row["score"]["value"], result),
+                shown_range(row["score"]["low"], row["score"]["high"], result),
+                f"{row['score']['count']}{' (few)' if row['few'] else ''}",
+            )
+            for row in result["slices"]
+        ]
+        parts.append(table(("slice", "value", metric, "95 % interval", "n"), rows))
+    worst = [
+        (item["id"], shown(item["value"], result), " / ".join(item["references"]), item["output"] or "(empty)")
+        for item in result["items"][:WORST]
+        if item["weight"] > 0
+    ]
+    if worst:
+        parts.append(table(("id", metric, "reference", "output"), worst))
+    return [f"## {name}", *parts] if parts else []
+
+
+def signature_section(results: Iterable[Record]) -> list[str]:
+    """Return the section that says how each score was made."""
+    scores = [(result["benchmark"], score) for result in results for score in result["scores"]]
+    lines = (f"{plain(name)} {plain(score['metric'])}: `{score['signature']}`" for name, score in scores)
+    return bullets("## Signatures\n\nOnly equal signatures compare.", lines)
+
+
+def bullets(title: str, lines: Iterable[str]) -> list[str]:
+    """Return a section of one line each, nothing where there is none."""
+    text = "\n".join(f"- {line}" for line in lines)
+    return [title, text] if text else []
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is left-aligned, the others right-aligned unless they are texts."""
+    texts = {"metric", "value", "reference", "output", "published"}
+    ruler = ["---" if index == 0 or column in texts else "---:" for index, column in enumerate(columns)]
+    lines = [columns, ruler, *[[plain(cell) for cell in row] for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """Return a text as Markdown that shows it as it is, on one line, cut where it is very long."""
+    short = text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
+    return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(short.split()))
+
+
+def render_latex(report: Record) -> str:
+    """Return the headline scores as a table for a paper; it needs the package booktabs."""
+    lines = [
+        r"\begin{tabular}{llrrrr}",
+        r"\toprule",
+        r"Benchmark & Metric & Score & 95\,\% interval & $n$ & Published \\",
+        r"\midrule",
+    ]
+    for result in report["results"]:
+        score = next(score for score in result["scores"] if score["metric"] == result["headline"])
+        published = result["published"]
+        cells = (
+            result["benchmark"],
+            score["metric"],
+            shown(score["value"], result),
+            *(shown(score[end], result) for end in ("low", "high")),
+            str(score["count"]),
+            shown(published["value"], result) if published else "",
+        )
+        name, metric, value, low, high, *rest = map(latex, cells)
+        lines.append(" & ".join((name, metric, value, f"{low}--{high}", *rest)) + r" \\")
+    return SURROGATE.sub("\ufffd", "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
+
+
+def latex(text: str) -> str:
+    """Return a text as LaTeX that prints it as it is."""
+    marks = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        " %": r"\,\%",
+        " to ": "--",
+    }
+    marks |= {character: f"\\{character}" for character in "&%$#_{}"}
+    pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: marks[match[0]], text)
+
+
+def render_csv(report: Record) -> str:
+    """Return every score as numbers, a line each."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        (
+            "benchmark",
+            "metric",
+            "value",
+            "low",
+            "high",
+            "count",
+            "before",
+            "baseline",
+            "published",
+            "source",
+            "signature",
+        )
+    )
+    for result in report["results"]:
+        for score in result["scores"]:
+            head = score["metric"] == result["headline"]
+            published = (result["published"] if head else None) or {"value": None, "source": None}
+            writer.writerow(
+                (
+                    *(
+                        result["benchmark"],
+                        score["metric"],
+                        score["value"],
+                        score["low"],
+                        score["high"],
+                        score["count"],
+                    ),
+                    *(result["before"].get(score["metric"]), result["baseline"] if head else None),
+                    *(published["value"], published["source"], score["signature"]),
+                )
+            )
+    return SURROGATE.sub("\ufffd", file.getvalue())
