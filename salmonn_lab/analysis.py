@@ -52,10 +52,6 @@ SPEAKER_KEYS = ("speaker", "client_id", "voice")
 """Keys of the meta that name who speaks."""
 ALIGNED = ("transcript", "phones", "translation")
 """Kinds of output whose words stand in the order of the reference's."""
-PLAIN_NUMBERS = frozenset(
-    ("cider_d", "spice", "spider", "judge_rating", "mean_unique_words", "mean_words", "keywords_given")
-)
-"""Scores that are not shares."""
 VARIANTS = (
     ("wer", "wer_basic", "wer_lower", "wer_gigaspeech"),
     ("cer", "cer_cjk"),
@@ -369,7 +365,7 @@ def analyze(
         kind=kind,
         headline=benchmark.headline,
         higher_is_better=benchmark.higher_is_better,
-        plain_numbers=tuple(score.metric for score in scores if score.metric in PLAIN_NUMBERS),
+        plain_numbers=tuple(score.metric for score in scores if score.metric in benchmarks.NUMBERS),
         manifest=benchmark.manifest,
         decoding=benchmark.decoding,
         prompts=tuple(Counter(output.prompt for output in outputs).most_common(3)),

@@ -3,27 +3,88 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from salmonn_lab.batch import Prediction, Score
 from salmonn_lab.data.manifest import read_manifest
-from salmonn_lab.metrics.answer import Accuracy, ExactMatch, constant_baseline
-from salmonn_lab.metrics.caption import CaptionOverlap
+from salmonn_lab.metrics.answer import ContainsAnswer, ExactMatch, KeywordMatch, TokenF1, constant_baseline
+from salmonn_lab.metrics.caption import CaptionBleu, CaptionOverlap, RougeL
+from salmonn_lab.metrics.choice import Accuracy, ChoiceMetric, LabelAccuracy, MultipleChoice
+from salmonn_lab.metrics.cider import CiderD
 from salmonn_lab.metrics.item import ItemMetric, item_number
+from salmonn_lab.metrics.java import Meteor, Spice, Spider
+from salmonn_lab.metrics.open_ended import Diversity, FollowingRate
+from salmonn_lab.metrics.slots import SluF1
 from salmonn_lab.metrics.statistics import bootstrap
-from salmonn_lab.metrics.wer import ErrorRate
+from salmonn_lab.metrics.translation import Bleu, Chrf
+from salmonn_lab.metrics.wer import ErrorRate, MatchRate, PermutedErrorRate
 
-METRICS: dict[str, Callable[[Collection[str]], ItemMetric]] = {
-    "wer": lambda labels: ErrorRate("word"),
-    "wer_basic": lambda labels: ErrorRate("word", "whisper_basic"),
-    "cer": lambda labels: ErrorRate("character", "whisper_basic"),
-    "exact_match": lambda labels: ExactMatch(),
-    "accuracy": lambda labels: Accuracy(labels),
-    "caption_overlap": lambda labels: CaptionOverlap(),
+References = Mapping[str, Sequence[str]]
+"""The references of every item of a test set, by id."""
+
+METRICS: dict[str, Callable[[References], ItemMetric]] = {
+    "wer": lambda references: ErrorRate("word"),
+    "wer_basic": lambda references: ErrorRate("word", "whisper_basic"),
+    "wer_gigaspeech": lambda references: ErrorRate("word", "gigaspeech"),
+    "wer_lower": lambda references: ErrorRate("word", "lower_punct"),
+    "match_rate": lambda references: MatchRate("word"),
+    "cer": lambda references: ErrorRate("character", "whisper_basic"),
+    "cer_cjk": lambda references: ErrorRate("character", "cjk"),
+    "per": lambda references: ErrorRate("phone"),
+    "cpwer": lambda references: PermutedErrorRate(),
+    "bleu": lambda references: Bleu("13a", references_per_item=references_per_item(references)),
+    "bleu_zh": lambda references: Bleu("zh", references_per_item=references_per_item(references)),
+    "bleu_ja": lambda references: Bleu("ja-mecab", references_per_item=references_per_item(references)),
+    "chrf": lambda references: Chrf(references_per_item=references_per_item(references)),
+    "exact_match": lambda references: ExactMatch(),
+    "token_f1": lambda references: TokenF1(),
+    "contains_answer": lambda references: ContainsAnswer(),
+    "accuracy": lambda references: Accuracy(labels_of(references)),
+    "label_accuracy": lambda references: LabelAccuracy(labels_of(references)),
+    "multiple_choice": lambda references: MultipleChoice("letter_or_text"),
+    "multiple_choice_letter": lambda references: MultipleChoice("letter"),
+    "multiple_choice_text": lambda references: MultipleChoice("text"),
+    "multiple_choice_first": lambda references: MultipleChoice("first"),
+    "multiple_choice_mmau": lambda references: MultipleChoice("mmau"),
+    "multiple_choice_air_bench": lambda references: MultipleChoice("air_bench"),
+    "caption_overlap": lambda references: CaptionOverlap(),
+    "rouge_l_coco": lambda references: RougeL("coco"),
+    "rouge_l_google": lambda references: RougeL("google"),
+    "caption_bleu": lambda references: CaptionBleu(),
+    "cider_d": CiderD,
+    "meteor": lambda references: Meteor(),
+    "spice": lambda references: Spice(),
+    "spider": lambda references: Spider(CiderD(references)),
+    "keywords": lambda references: KeywordMatch(),
+    "slu_f1": lambda references: SluF1(),
+    "diversity": lambda references: Diversity(),
+    "following_story": lambda references: FollowingRate("story"),
+    "following_answer": lambda references: FollowingRate("answer"),
+    "following_keywords": lambda references: FollowingRate("keywords"),
 }
-"""Makes each metric, given the answers that a benchmark's references allow."""
+"""Makes each metric, given the references of the test set.
+
+What needs more than texts is built where that is at hand: option likelihoods and the equal error rate (a model's
+scores), sentence similarity (an encoder), ratings (a judge).
+"""
+
+
+NUMBERS = frozenset(("cider_d", "spice", "spider", "judge_rating", "mean_unique_words", "mean_words", "keywords_given"))
+"""Scores that are no shares, and are not shown as percentages."""
+
+
+def labels_of(references: References) -> set[str]:
+    """Return the answers that are allowed where an item brings no choices of its own: all the references."""
+    return {text for texts in references.values() for text in texts}
+
+
+def references_per_item(references: References) -> int | None:
+    """Return how many references every item has, None where that varies, 1 where there are no items."""
+    counts = {len(texts) for texts in references.values()} or {1}
+    return counts.pop() if len(counts) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -47,16 +108,27 @@ class Measure:
 
 TRANSCRIPT = Measure(("wer",), "wer", higher_is_better=False)
 ANSWER = Measure(("accuracy", "exact_match"), "accuracy", higher_is_better=True)
-CAPTION = Measure(("caption_overlap",), "rouge_l_coco", higher_is_better=True)
+OVERLAP = Measure(("caption_overlap",), "rouge_l_coco", higher_is_better=True)
+CAPTION = Measure(("caption_overlap", "cider_d", "caption_bleu"), "rouge_l_coco", higher_is_better=True)
+FREE_ANSWER = Measure(("contains_answer", "token_f1", "exact_match"), "contains_answer", higher_is_better=True)
+"""SALMONN had another model judge these; holding a reference is the strictest rule that needs none."""
 
 TASKS: dict[str, Measure] = {
     "asr": TRANSCRIPT,
     "lyrics_recognition": TRANSCRIPT,
     "asr_de": Measure(("wer_basic",), "wer", higher_is_better=False),
     "asr_zh": Measure(("cer",), "cer", higher_is_better=False),
+    "phone_recognition": Measure(("per",), "per", higher_is_better=False),
+    "speech_separation": Measure(("cpwer",), "cpwer", higher_is_better=False),
+    "translation_ec": Measure(("bleu_zh", "chrf"), "bleu", higher_is_better=True),
+    "translation_en2de": Measure(("bleu", "chrf"), "bleu", higher_is_better=True),
+    "translation_en2ja": Measure(("bleu_ja", "chrf"), "bleu", higher_is_better=True),
     **dict.fromkeys(("sound_label", "emotion_recognition", "gender_recognition", "speaker_verification"), ANSWER),
     **dict.fromkeys(("QA", "audio_QA", "spoken_QA", "inference_QA", "gender_QA"), ANSWER),
-    **dict.fromkeys(("audiocaption", "audiocaption_v2", "music_description"), CAPTION),
+    **dict.fromkeys(("audiocaption", "audiocaption_v2", "music_description", "audio_speech_description"), CAPTION),
+    "keywords": Measure(("keywords", "following_keywords"), "keyword_precision", higher_is_better=True),
+    **dict.fromkeys(("slot_filling", "speech_query"), FREE_ANSWER),
+    "audio_story_telling": Measure(("diversity", "following_story"), "mean_unique_words", higher_is_better=True),
 }
 """How the tasks are judged; a task that is not here has no metric yet."""
 
@@ -83,10 +155,17 @@ class Benchmark:
 
 
 def row(
-    name: str, task: str, manifest: str, max_new_tokens: int, *, licence: str, how_to_get: str
+    name: str,
+    task: str,
+    manifest: str,
+    max_new_tokens: int,
+    measure: Measure | None = None,
+    *,
+    licence: str,
+    how_to_get: str,
 ) -> tuple[str, Benchmark]:
-    """Return a row that is judged as its task is, and decoded greedily."""
-    measure = TASKS[task]
+    """Return a row that is judged as its task is, or as `measure` says, and decoded greedily."""
+    measure = measure or TASKS[task]
     benchmark = Benchmark(
         name,
         task,
@@ -101,11 +180,11 @@ def row(
     return name, benchmark
 
 
-QUICKSTART = {
+QUICKSTART: dict[str, Any] = {
     "licence": "Apache-2.0 (speech), GPL-2 (sound bank), MIT (birds)",
     "how_to_get": "python -m salmonn_lab.assets quickstart",
 }
-ASTERISK = {
+ASTERISK: dict[str, Any] = {
     "licence": "CC BY-SA 3.0",
     "how_to_get": "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav, or unpack both with dpkg -x "
     "and let SALMONN_LAB_ASTERISK name the folder",
@@ -116,7 +195,7 @@ BENCHMARKS: dict[str, Benchmark] = dict(
         row("quickstart_commands", "asr", "asset:quickstart/commands_test.jsonl", 24, **QUICKSTART),
         row("quickstart_open", "asr", "asset:quickstart/open_test.jsonl", 24, **QUICKSTART),
         row("quickstart_sounds", "sound_label", "asset:quickstart/sounds_test.jsonl", 12, **QUICKSTART),
-        row("quickstart_captions", "audiocaption", "asset:quickstart/captions_test.jsonl", 24, **QUICKSTART),
+        row("quickstart_captions", "audiocaption", "asset:quickstart/captions_test.jsonl", 24, OVERLAP, **QUICKSTART),
         row("quickstart_questions", "QA", "asset:quickstart/questions_test.jsonl", 12, **QUICKSTART),
         row("asterisk", "asr", "asset:asterisk/asterisk_all.jsonl", 128, **ASTERISK),
         row("asterisk_test", "asr", "asset:asterisk/asterisk_test.jsonl", 80, **ASTERISK),
@@ -156,14 +235,14 @@ def from_manifest(path: Path) -> Benchmark:
     return Benchmark(path.stem, tasks[0], str(path), measure.metrics, measure.headline, measure.higher_is_better)
 
 
-def metrics_for(benchmark: Benchmark, labels: Collection[str] = ()) -> dict[str, ItemMetric]:
+def metrics_for(benchmark: Benchmark, references: References | None = None) -> dict[str, ItemMetric]:
     """Return a benchmark's metrics, empty, by name.
 
     Args:
         benchmark: a row of the table.
-        labels: the answers that are allowed where an item brings no choices of its own: all the references.
+        references: of every item of the test set.
     """
-    return {name: METRICS[name](labels) for name in benchmark.metrics}
+    return {name: METRICS[name](references or {}) for name in benchmark.metrics}
 
 
 def measure(benchmark: Benchmark, predictions: Iterable[Prediction]) -> dict[str, ItemMetric]:
@@ -172,12 +251,12 @@ def measure(benchmark: Benchmark, predictions: Iterable[Prediction]) -> dict[str
     Accuracy reads an item's choices from `choices` in its meta; without them, any answer of the test set may be chosen.
     """
     predictions = list(predictions)
-    metrics = metrics_for(benchmark, {text for prediction in predictions for text in prediction.references})
+    metrics = metrics_for(benchmark, {prediction.id: prediction.references for prediction in predictions})
     texts = [prediction.text for prediction in predictions]
     references = [prediction.references for prediction in predictions]
     ids = [prediction.id for prediction in predictions]
     for metric in metrics.values():
-        if isinstance(metric, Accuracy):
+        if isinstance(metric, ChoiceMetric):
             metric.update(texts, references, ids, [prediction.meta.get("choices") for prediction in predictions])
         else:
             metric.update(texts, references, ids)

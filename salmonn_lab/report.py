@@ -174,8 +174,8 @@ def score_rows(results: Iterable[BenchmarkResult]) -> list[tuple[str, ...]]:
         after = {score.metric: score for score in result.after or ()}
         for index, metric in enumerate(after | before):
             shown = after.get(metric) or before[metric]
-            interval = f"{percent(shown.low)} to {percent(shown.high)}"
-            values = [percent(scores[metric].value) if metric in scores else "" for scores in (before, after)]
+            interval = f"{shown_as(metric, shown.low)} to {shown_as(metric, shown.high)}"
+            values = [shown_as(metric, scores[metric].value) if metric in scores else "" for scores in (before, after)]
             rows.append(
                 (
                     result.benchmark,
@@ -195,6 +195,11 @@ def comparison(result: BenchmarkResult) -> str:
     source = result.published
     published = "" if source is None else f"published {percent(source.value)} ({source.source})"
     return ", ".join(filter(None, (constant, published)))
+
+
+def shown_as(metric: str, value: float) -> str:
+    """Return a score as it is printed: a percentage, where it is a share."""
+    return f"{value:.2f}" if metric in benchmarks.NUMBERS else percent(value)
 
 
 def percent(value: float) -> str:

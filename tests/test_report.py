@@ -26,6 +26,7 @@ from salmonn_lab.report import (
     encode,
     measure,
     read_scores,
+    score_rows,
     summary_table,
     worst_items,
     write_report,
@@ -442,3 +443,8 @@ def test_the_terminal_shows_the_same_rows_and_takes_no_text_for_markup() -> None
     assert "constant answer 12.5 %, published 5.0 % (the paper)" in text
     assert "[red]odd[/]" in text
     assert re.search(r"quickstart_open\s+│\s+skipped", text)
+
+
+def test_scores_that_are_no_shares_are_shown_as_numbers() -> None:
+    rows = score_rows([BenchmarkResult("b", after=[Score("b", "mean_unique_words", 82.57, 80.0, 85.5, 3, "s")])])
+    assert rows[0][3:5] == ("82.57", "80.00 to 85.50")

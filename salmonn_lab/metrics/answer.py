@@ -1,17 +1,14 @@
-"""Answers that are right or wrong: exact match, and accuracy over closed sets of answers."""
+"""Free answers that are right or wrong: equal to a reference, sharing its words, or holding it."""
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, ratio
+from salmonn_lab.metrics.item import ItemMetric, Statistics, ratio
 from salmonn_lab.metrics.normalize import Normalizer, find
-
-PARSER = "choice@1"
-"""Name and version of `parse_choice`, for signatures."""
 
 
 class Constant(NamedTuple):
@@ -21,11 +18,9 @@ class Constant(NamedTuple):
     accuracy: float
 
 
-class ExactMatch(ItemMetric):
-    """The share of outputs that equal one of their references once both are normalized."""
+class MeanMetric(ItemMetric):
+    """A score that is the mean of one number an item, of texts compared once they are normalized."""
 
-    columns = ("correct", "items")
-    keys = ("exact_match",)
     higher_is_better = True
 
     def __init__(self, normalizer: str | Normalizer = "whisper_en", **options: Any) -> None:
@@ -35,130 +30,117 @@ class ExactMatch(ItemMetric):
     @property
     def signature(self) -> str:
         """Name, normalizer, aggregation, version."""
-        return f"exact_match|norm:{self.normalizer.label}|agg:mean|v1"
+        return f"{self.keys[0]}|norm:{self.normalizer.label}|agg:mean|v1"
+
+    def score(self, stats: Statistics) -> dict[str, Statistics]:
+        """Average over items."""
+        return {self.keys[0]: ratio(stats[..., 0], stats[..., 1])}
+
+
+class ExactMatch(MeanMetric):
+    """The share of outputs that equal one of their references once both are normalized."""
+
+    columns = ("correct", "items")
+    keys = ("exact_match",)
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Compare with each reference."""
         right = normalized(self.normalizer, prediction) in normalized_set(self.normalizer, references)
         return (float(right), 1.0)
 
-    def score(self, stats: Statistics) -> dict[str, Statistics]:
-        """Divide right items by items."""
-        return {"exact_match": ratio(stats[..., 0], stats[..., 1])}
+
+class TokenF1(MeanMetric):
+    """The F1 of words against the nearest reference, averaged over items, as SQuAD has it."""
+
+    columns = ("token_f1", "items")
+    keys = ("token_f1",)
+
+    def __init__(self, normalizer: str | Normalizer = "squad", **options: Any) -> None:
+        super().__init__(normalizer, **options)
+
+    def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
+        """Compare with each reference."""
+        words = self.normalizer(prediction).split()
+        return (max(token_f1(words, self.normalizer(reference).split()) for reference in references), 1.0)
 
 
-class Accuracy(ItemMetric):
-    """The share of right answers where the allowed answers are known, and the share of outputs that chose one at all.
+class ContainsAnswer(MeanMetric):
+    """The share of outputs in which the words of some reference stand side by side.
 
-    What an output chose is read by `parse_choice`. An output that chose none, or several, is wrong.
+    Words, not letters: "scat" does not hold "cat". A reference of which nothing is left once it is normalized is held
+    only by an output of which nothing is left either.
     """
 
-    columns = ("correct", "followed", "items")
-    keys = ("accuracy", "following_rate")
+    columns = ("held", "items")
+    keys = ("contains_answer",)
+
+    def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
+        """Look for each reference."""
+        words = self.normalizer(prediction).split()
+        return (float(any(holds(words, self.normalizer(reference).split()) for reference in references)), 1.0)
+
+
+class KeywordMatch(ItemMetric):
+    """Keywords found: the share of all references that outputs hold, and of all given keywords that are references.
+
+    An output is searched for each reference as `ContainsAnswer` does. What it gives as keywords is what commas,
+    semicolons and line ends divide, numbers and bullets in front left out. Where outputs give three keywords each, the
+    precision is the share of right ones among them.
+    """
+
+    columns = ("found", "references", "right", "given", "items")
+    keys = ("keyword_recall", "keyword_precision", "keywords_given")
     higher_is_better = True
 
-    def __init__(
-        self, labels: Collection[str] = (), normalizer: str | Normalizer = "whisper_en", **options: Any
-    ) -> None:
-        """Build the metric.
-
-        Args:
-            labels: the allowed answers of every item that brings no choices of its own, such as all the references of
-                a test set.
-            normalizer: name of a normalizer, or one.
-            options: of torchmetrics.
-        """
+    def __init__(self, normalizer: str | Normalizer = "whisper_en", **options: Any) -> None:
         super().__init__(**options)
         self.normalizer = find(normalizer)
-        self.labels = frozenset(normalized_set(self.normalizer, labels))
 
     @property
     def signature(self) -> str:
-        """Name, parser, normalizer, number and hash of the labels, aggregation, version."""
-        digest = hashlib.blake2b("\n".join(sorted(self.labels)).encode(), digest_size=4).hexdigest()
-        labels = f"{len(self.labels)}-{digest}" if self.labels else "none"
-        return f"accuracy|parser:{PARSER}|norm:{self.normalizer.label}|labels:{labels}|agg:mean|v1"
-
-    def update(
-        self,
-        preds: Sequence[str],
-        references: Sequence[Sequence[str]],
-        ids: Sequence[str],
-        choices: Sequence[Sequence[str] | None] | None = None,
-    ) -> None:
-        """Add items.
-
-        Args:
-            preds: what the model wrote.
-            references: the right answers of each item.
-            ids: what tells the items apart.
-            choices: the allowed answers of each item; where None, the metric's labels.
-
-        Raises:
-            ValueError: beside the reasons of every metric, if an item has neither choices nor labels, or none of its
-                references is among them.
-        """
-        check_items(preds, references, ids)
-        choices = [None] * len(ids) if choices is None else choices
-        if isinstance(choices, str) or len(choices) != len(ids):
-            raise ValueError(f"choices must be a list with an entry for each of the {len(ids)} items, got {choices!r}")
-        rows = []
-        for id, pred, refs, allowed in zip(ids, preds, references, choices, strict=True):
-            try:
-                rows.append(self._row(pred, refs, allowed))
-            except ValueError as error:
-                raise ValueError(f"item {id!r}: {error}") from None
-        self.add(ids, rows)
+        """Name, normalizer, aggregation, version."""
+        return f"keywords|norm:{self.normalizer.label}|agg:corpus|v1"
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
-        """Judge one item by the metric's labels."""
-        return self._row(prediction, references, None)
-
-    def _row(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> tuple[float, ...]:
-        if isinstance(choices, str):
-            raise ValueError(f"choices must be a list of texts, got the text {choices!r}")
-        allowed = self.labels if choices is None else normalized_set(self.normalizer, choices)
-        right = {answer for answer in normalized_set(self.normalizer, references) if answer and answer in allowed}
-        if not right:
-            source = "labels" if choices is None else "choices"
-            raise ValueError(f"none of the references {list(references)} is among the {source} {sorted(allowed)[:10]}")
-        chosen = parse_choice(normalized(self.normalizer, prediction), allowed)
-        return (float(chosen in right), float(chosen is not None), 1.0)
+        """Count keywords on both sides."""
+        words = self.normalizer(prediction).split()
+        wanted = {keyword for keyword in normalized_set(self.normalizer, references) if keyword}
+        given = {keyword for keyword in normalized_set(self.normalizer, split_list(prediction)) if keyword}
+        found = sum(holds(words, keyword.split()) for keyword in wanted)
+        return (found, len(wanted), len(given & wanted), len(given), 1)
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:
-        """Divide right items and parsed items by items."""
-        return {key: ratio(stats[..., index], stats[..., 2]) for index, key in enumerate(self.keys)}
+        """Divide; no keywords given have no precision to speak of, which is 0."""
+        found, wanted, right, given, items = (stats[..., index] for index in range(5))
+        return {
+            "keyword_recall": ratio(found, wanted),
+            "keyword_precision": right / given.clip(min=1),
+            "keywords_given": ratio(given, items),
+        }
 
 
-def parse_choice(text: str, choices: Iterable[str]) -> str | None:
-    """Return the one choice that a text makes; None where it makes none, or more than one.
+def split_list(text: str) -> list[str]:
+    """Return the entries of a list that is written out, without the marks in front of them."""
+    return [re.sub(r"^\s*(?:\d+[.)]|[-*\u2022])\s*", "", entry) for entry in re.split(r"[,;\n]", text)]
 
-    That is the choice it equals, else the only one whose words stand in it side by side. A choice that stands there
-    only as part of a longer one does not count: "not sad" chooses "not sad", though "sad" is a choice too.
 
-    Args:
-        text: normalized.
-        choices: normalized in the same way.
-    """
-    allowed = {choice for choice in choices if choice}
-    if text in allowed:
-        return text
-    words = text.split()
-    spans = [span for choice in allowed for span in occurrences(choice.split(), words)]
-    whole = [span for span in spans if not any(contains(other, span) for other in spans)]
-    found = {" ".join(words[span.start : span.stop]) for span in whole}
-    return found.pop() if len(found) == 1 else None
+def token_f1(words: Sequence[str], reference: Sequence[str]) -> float:
+    """Return the F1 of two bags of words as SQuAD's evaluation does: 1 where both are empty, 0 where one is."""
+    if not words or not reference:
+        return float(not words and not reference)
+    shared = (Counter(words) & Counter(reference)).total()
+    return 2 * shared / (len(words) + len(reference))
+
+
+def holds(words: Sequence[str], part: Sequence[str]) -> bool:
+    """Tell whether some words stand side by side among others; no words stand only where there are no others."""
+    return bool(occurrences(part, words)) if part else not words
 
 
 def occurrences(part: Sequence[str], words: Sequence[str]) -> list[range]:
     """Return where some words stand side by side among others."""
     starts = range(len(words) - len(part) + 1)
     return [range(start, start + len(part)) for start in starts if words[start : start + len(part)] == part]
-
-
-def contains(outer: range, inner: range) -> bool:
-    """Tell whether a stretch lies within a longer one."""
-    return outer.start <= inner.start and inner.stop <= outer.stop and len(outer) > len(inner)
 
 
 def constant_baseline(references: Sequence[Sequence[str]], normalizer: str | Normalizer = "whisper_en") -> Constant:

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ class Items(NamedTuple):
 
 def item_number(id: str) -> int:
     """Return 63 bits of an id's hash: what stands for the id in a tensor, on every rank and in every run."""
-    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest()) >> 1
+    return int.from_bytes(hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1
 
 
 def ratio(numerator: Statistics, denominator: Statistics) -> Statistics:
@@ -40,13 +41,16 @@ def ratio(numerator: Statistics, denominator: Statistics) -> Statistics:
 class ItemMetric(Metric):
     """A score over texts that keeps each item's sufficient statistics under the item's id.
 
-    A subclass names its `columns` and `keys`, measures one item in `measure` and turns summed rows into scores in
-    `score`. Items may come in any order, batch split or rank split, and more than once, as padded samplers repeat them:
-    each counts once, and the scores are equal to the last bit.
+    A subclass names its `columns` and `keys`, measures one item in `measure` (or many at once in `measure_all`, where a
+    start costs more than an item) and turns summed rows into scores in `score`. Items may come in any order, batch
+    split or rank split, and more than once, as padded samplers repeat them: each counts once, and the scores are equal
+    to the last bit.
     """
 
-    columns: ClassVar[tuple[str, ...]]
+    columns: tuple[str, ...]
     """What the numbers of an item's row are."""
+    summable: ClassVar[bool] = True
+    """Whether sums of rows are all that the scores need, as a bootstrap over sums takes for granted."""
     full_state_update = False
     is_differentiable = False
 
@@ -72,6 +76,10 @@ class ItemMetric(Metric):
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Return one item's row."""
 
+    def measure_all(self, preds: Sequence[str], references: Sequence[Sequence[str]]) -> Iterable[Sequence[float]]:
+        """Return the rows of some items, none of which may depend on the others."""
+        return [self.measure(pred, refs) for pred, refs in zip(preds, references, strict=True)]
+
     @abstractmethod
     def score(self, stats: Statistics) -> dict[str, Statistics]:
         """Turn summed rows into scores.
@@ -83,6 +91,10 @@ class ItemMetric(Metric):
             for each of `keys`, an array of the leading shape.
         """
 
+    def score_rows(self, stats: Statistics) -> dict[str, Statistics]:
+        """Return the scores of some items together from their rows [items, columns], at least one."""
+        return self.score(stats.sum(axis=0))  # not torch's sum, the last bits of which depend on its threads
+
     def update(self, preds: Sequence[str], references: Sequence[Sequence[str]], ids: Sequence[str]) -> None:
         """Add items.
 
@@ -92,11 +104,11 @@ class ItemMetric(Metric):
             ids: what tells the items apart; an item that comes again counts once.
 
         Raises:
-            ValueError: for unequal lengths, a text where a list of texts is due, an item without references, or two
-                ids that hash alike.
+            ValueError: for unequal lengths, a text where a list of texts is due, what is not a text where one is due,
+                an item without references, or two ids that hash alike.
         """
         check_items(preds, references, ids)
-        self.add(ids, [self.measure(pred, refs) for pred, refs in zip(preds, references, strict=True)])
+        self.add(ids, self.measure_all(preds, references))
 
     def add(self, ids: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
         """Append measured rows."""
@@ -104,7 +116,9 @@ class ItemMetric(Metric):
         for number, id in zip(numbers, ids, strict=True):
             if self._names.setdefault(number, id) != id:
                 raise ValueError(f"the ids {self._names[number]!r} and {id!r} have the same hash: rename one")
-        stats = torch.tensor(list(rows), dtype=torch.float64, device=self.device).reshape(-1, len(self.columns))
+        # One stream of numbers is read several times as fast as a list of lists.
+        table = np.fromiter(chain.from_iterable(rows), dtype=np.float64).reshape(len(ids), len(self.columns))
+        stats = torch.from_numpy(table).to(self.device)
         assert isinstance(self.ids, list)
         assert isinstance(self.stats, list)
         self.ids.append(torch.tensor(numbers, dtype=torch.int64, device=self.device))
@@ -125,7 +139,7 @@ class ItemMetric(Metric):
         if len(stats) == 0:
             warnings.warn(f"{self.signature}: there are no items, so the scores are nan", stacklevel=2)
             return {key: torch.tensor(torch.nan, dtype=torch.float64) for key in self.keys}
-        scores = self.score(stats.sum(axis=0))  # not torch's sum, the last bits of which depend on its threads
+        scores = self.score_rows(stats)
         return {key: torch.tensor(float(scores[key]), dtype=torch.float64) for key in self.keys}
 
     def _unique(self) -> Items:
@@ -196,3 +210,10 @@ def check_items(preds: Sequence[str], references: Sequence[Sequence[str]], ids: 
             raise ValueError(f"item {id!r}: references must be a list of texts, got the text {refs!r}")
         if not refs:
             raise ValueError(f"item {id!r} has no references")
+    # All at once first: to look at each text would take as long as some metrics do.
+    if set(map(type, chain(preds, *references))) <= {str}:
+        return
+    for id, pred, refs in zip(ids, preds, references, strict=True):
+        for text in (pred, *refs):
+            if not isinstance(text, str):
+                raise ValueError(f"item {id!r}: predictions and references must be texts, got {text!r}")

@@ -5,46 +5,25 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from every_metric import COUNT, IDS, METRICS, PREDS, REFERENCES, add, encoder, fresh
 
 from salmonn_lab.metrics import item as item_module
-from salmonn_lab.metrics.answer import Accuracy, ExactMatch
-from salmonn_lab.metrics.caption import CaptionOverlap
+from salmonn_lab.metrics.answer import ExactMatch
 from salmonn_lab.metrics.item import ItemMetric, item_number
 from salmonn_lab.metrics.wer import ErrorRate
 
-METRICS: list[Callable[[], ItemMetric]] = [
-    ErrorRate,
-    lambda: ErrorRate("character", "exact"),
-    ExactMatch,
-    lambda: Accuracy(TEXTS),
-    CaptionOverlap,
-]
-TEXTS = ["the red dog", "a cat sat on the mat", "今天 天气 很好", "", "café", "rain falls on a tin roof", "уно дос"]
-COUNT = 23
-IDS = [f"clip/{index}·é" for index in range(COUNT)]
-PREDS = [TEXTS[index * 3 % len(TEXTS)] + " dog" * (index % 2) for index in range(COUNT)]
-REFERENCES = [[TEXTS[index % len(TEXTS)] or "x y", "a dog"] for index in range(COUNT)]
 PARTS = {
     1: [range(COUNT)],
     2: [range(16), range(16, COUNT)],
     3: [range(0, 20), range(0), range(17, COUNT)],  # uneven, one empty, three items on two ranks
 }
-
-
-def fresh(kind: int) -> ItemMetric:
-    return METRICS[kind]() if kind != 3 else Accuracy([text for refs in REFERENCES for text in refs])
-
-
-def add(metric: ItemMetric, indices: object) -> None:
-    chosen = list(indices)  # type: ignore[call-overload]
-    metric.update([PREDS[i] for i in chosen], [REFERENCES[i] for i in chosen], [IDS[i] for i in chosen])
 
 
 def values(metric: ItemMetric) -> dict[str, float]:
@@ -54,15 +33,15 @@ def values(metric: ItemMetric) -> dict[str, float]:
     return {key: score.item() for key, score in scores.items()}
 
 
-def whole(kind: int) -> dict[str, float]:
+def whole(kind: str) -> dict[str, float]:
     metric = fresh(kind)
     add(metric, range(COUNT))
     return values(metric)
 
 
-@pytest.mark.parametrize("kind", range(len(METRICS)))
-def test_order_and_batch_split_do_not_change_a_bit(kind: int) -> None:
-    generator = torch.Generator().manual_seed(kind)
+@pytest.mark.parametrize("kind", METRICS)
+def test_order_and_batch_split_do_not_change_a_bit(kind: str) -> None:
+    generator = torch.Generator().manual_seed(len(kind))
     for size in (1, 4, COUNT):
         metric = fresh(kind)
         for batch in torch.randperm(COUNT, generator=generator).split(size):
@@ -70,21 +49,26 @@ def test_order_and_batch_split_do_not_change_a_bit(kind: int) -> None:
         assert values(metric) == whole(kind)
 
 
-@pytest.mark.parametrize("kind", range(len(METRICS)))
-def test_summed_rows_of_any_leading_shape_give_the_scores_of_each(kind: int) -> None:
+@pytest.mark.parametrize("kind", METRICS)
+def test_summed_rows_of_any_leading_shape_give_the_scores_of_each(kind: str) -> None:
     metric = fresh(kind)
     add(metric, range(COUNT))
     stats = metric.items().stats.numpy()
+    if not metric.summable:
+        assert {key: float(value) for key, value in metric.score_rows(stats).items()} == values(metric)
+        with pytest.raises(ValueError, match="not of their sum"):
+            metric.score(stats.sum(axis=0))
+        return
     total = metric.score(stats.sum(axis=0))
     assert {key: float(value) for key, value in total.items()} == values(metric)
     stacked = metric.score(stats[:20].reshape(2, 2, 5, -1).sum(axis=2))
     for key in metric.keys:
         assert stacked[key].shape == (2, 2)
-        assert stacked[key][1, 0] == metric.score(stats[10:15].sum(axis=0))[key]
+        assert np.array_equal(stacked[key][1, 0], metric.score(stats[10:15].sum(axis=0))[key], equal_nan=True)
 
 
 def test_items_come_in_the_order_of_their_numbers() -> None:
-    metric = fresh(0)
+    metric = fresh("wer")
     add(metric, reversed(range(COUNT)))
     numbers, stats = metric.items()
     assert numbers.tolist() == sorted(map(item_number, IDS))
@@ -94,12 +78,12 @@ def test_items_come_in_the_order_of_their_numbers() -> None:
 
 def test_an_item_number_is_63_bits_of_blake2b_and_never_changes() -> None:
     assert item_number("") == 0xE4A6A0577479B2B4 >> 1
-    assert all(0 <= item_number(id) < 2**63 for id in IDS)
+    assert all(0 <= item_number(id) < 2**63 for id in [*IDS, "\ud800"])
     assert len(set(map(item_number, IDS))) == COUNT
 
 
-@pytest.mark.parametrize("kind", range(len(METRICS)))
-def test_repeated_items_count_once(kind: int) -> None:
+@pytest.mark.parametrize("kind", METRICS)
+def test_repeated_items_count_once(kind: str) -> None:
     metric = fresh(kind)
     add(metric, [*range(COUNT), 0, 5, 5])
     add(metric, [3])
@@ -148,18 +132,20 @@ def test_a_refused_update_leaves_nothing_behind() -> None:
         (["a"], ["abc"], ["1"], "item '1': references must be a list of texts"),
         (["a"], [["a"]], "1", "ids must be a list"),
         (["a"], [[]], ["1"], "item '1' has no references"),
+        ([None], [["a"]], ["1"], "item '1': predictions and references must be texts, got None"),
+        (["a"], [["a", 3]], ["1"], "item '1': predictions and references must be texts, got 3"),
     ],
 )
-@pytest.mark.parametrize("kind", range(len(METRICS)))
+@pytest.mark.parametrize("kind", METRICS)
 def test_items_that_do_not_belong_together_are_refused(
-    kind: int, preds: list[str], references: list[list[str]], ids: list[str], message: str
+    kind: str, preds: list[object], references: list[list[object]], ids: list[str], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        fresh(kind).update(preds, references, ids)
+        fresh(kind).update(preds, references, ids)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", range(len(METRICS)))
-def test_no_items_give_nan_and_a_warning(kind: int) -> None:
+@pytest.mark.parametrize("kind", METRICS)
+def test_no_items_give_nan_and_a_warning(kind: str) -> None:
     untouched, emptily_updated = fresh(kind), fresh(kind)
     emptily_updated.update([], [], [])
     for metric in (untouched, emptily_updated):
@@ -170,8 +156,8 @@ def test_no_items_give_nan_and_a_warning(kind: int) -> None:
         assert metric.items().stats.shape == (0, len(metric.columns))
 
 
-@pytest.mark.parametrize("kind", range(len(METRICS)))
-def test_merged_metrics_score_as_one(kind: int) -> None:
+@pytest.mark.parametrize("kind", METRICS)
+def test_merged_metrics_score_as_one(kind: str) -> None:
     one, other = fresh(kind), fresh(kind)
     add(one, range(9))
     assert values(one) is not None  # a score from before the merge must not come back
@@ -191,8 +177,8 @@ def test_metrics_of_other_signatures_do_not_merge() -> None:
         ErrorRate().merge_state(ErrorRate(normalizer="exact"))
 
 
-@pytest.mark.parametrize("kind", range(len(METRICS)))
-def test_a_saved_metric_goes_on_where_it_was(kind: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", METRICS)
+def test_a_saved_metric_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
     metric = fresh(kind)
     for batch in (range(5), range(5, 12)):
         add(metric, batch)
@@ -224,16 +210,16 @@ def test_the_state_of_another_metric_is_refused() -> None:
 
 
 def test_reset_copy_and_forward_keep_items_apart() -> None:
-    metric = fresh(0)
+    metric = fresh("wer")
     add(metric, range(9))
     twin = copy.deepcopy(metric)
     metric.reset()
     add(twin, range(9, COUNT))
-    assert values(twin) == whole(0)
+    assert values(twin) == whole("wer")
     batch = metric([PREDS[0]], [REFERENCES[0]], [IDS[0]])
     assert batch["wer"].item() == pytest.approx(values(metric)["wer"])
     add(metric, range(COUNT))
-    assert values(metric) == whole(0)
+    assert values(metric) == whole("wer")
 
 
 def work(rank: int, size: int, folder: str) -> None:
@@ -241,7 +227,7 @@ def work(rank: int, size: int, folder: str) -> None:
     rendezvous = f"file://{folder}/meet-{size}"
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size)
     results: dict[object, object] = {}
-    for kind in range(len(METRICS)):
+    for kind in METRICS:
         metric = fresh(kind)
         if len(PARTS[size][rank]):
             add(metric, PARTS[size][rank])
@@ -266,6 +252,7 @@ def work(rank: int, size: int, folder: str) -> None:
 
 def work_in_twos_and_threes(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
+    encoder()  # within a group transformers lets the first rank alone save
     for size in (2, 3):
         if rank < size:
             work(rank, size, folder)
@@ -277,7 +264,7 @@ def test_every_rank_gets_the_scores_of_all_items(tmp_path: Path, monkeypatch: py
     work(0, 1, str(tmp_path))
     for size, rank in [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]:
         results = torch.load(tmp_path / f"answers-{size}-{rank}", weights_only=False)
-        for kind in range(len(METRICS)):
+        for kind in METRICS:
             metric = fresh(kind)
             add(metric, range(COUNT))
             numbers, stats = metric.items()

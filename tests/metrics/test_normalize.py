@@ -7,15 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from salmonn_lab.metrics.normalize import NORMALIZERS, Normalizer, find
+from salmonn_lab.metrics.normalize import NORMALIZERS, Normalizer, encodable, find
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics_normalizers.json").read_text(encoding="utf-8"))
-CASES = [(name, text) for name in ("whisper_en", "whisper_basic") for text in GOLDEN[name]]
+CASES = [(name, text) for name in ("whisper_en", "whisper_basic", "gigaspeech") for text in GOLDEN[name]]
 
 
 @pytest.mark.parametrize(("name", "text"), CASES)
-def test_whisper_normalizers_give_the_golden_strings(name: str, text: str) -> None:
+def test_normalizers_give_the_golden_strings(name: str, text: str) -> None:
     assert NORMALIZERS[name](text) == GOLDEN[name][text]
 
 
@@ -26,6 +28,23 @@ def test_whisper_normalizers_give_the_golden_strings(name: str, text: str) -> No
         ("raw_lower", "ÉTÉ\u3000今", "été 今"),
         ("raw_lower", "", ""),
         ("exact", "  Don't  STOP \n", "Don't  STOP"),
+        ("gigaspeech", "", ""),
+        ("gigaspeech", "um, UH", "UM,"),
+        ("lower_punct", "Don’t STOP — state-of-the-art (ok)!", "don't stop state of the art ok"),
+        ("lower_punct", "the dogs' 'quoted' o'clock", "the dogs quoted o'clock"),
+        ("lower_punct", "今天，天气。", "今天 天气"),
+        ("lower_punct", "...", ""),
+        ("cjk", "今天 天气，很好。Ａ１ b!", "今天天气很好a1b"),
+        ("cjk", "カタカナ・ｶﾀｶﾅ 「データ」 50％", "カタカナカタカナデータ50"),
+        ("cjk", "\t\u3000 ", ""),
+        ("phones", "HH AH0 L OW1 sil W ER1 L D", "HH AH L OW W ER L D"),
+        ("phones", "dh, ih k | ae2 t <eps> spn.", "DH IH K AE T"),
+        ("phones", "", ""),
+        ("squad", "The 1976 Olympics, an era!", "1976 olympics era"),
+        ("squad", "a the an", ""),
+        ("rouge", "It's a café -- No. 5!", "it s a caf no 5"),
+        ("rouge", "今天", ""),
+        ("ptb_py", "A dog's bark isn't (loud).", "a dog 's bark is n't -lrb- loud -rrb-"),
     ],
 )
 def test_plain_normalizers_give_these_strings(name: str, text: str, expected: str) -> None:
@@ -39,6 +58,20 @@ def test_a_looped_number_of_any_length_is_normalized(text: str) -> None:
     limit = sys.get_int_max_str_digits()
     assert NORMALIZERS["whisper_en"](text)
     assert sys.get_int_max_str_digits() == limit
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+@settings(max_examples=40, deadline=None)
+@given(st.text(st.sampled_from("aZ9 .-'\"(今カé\ud800\u3000\n\x00🙂%"), max_size=20))
+def test_nothing_that_is_normalized_holds_a_line_break_or_changes_its_white_space(name: str, text: str) -> None:
+    plain = NORMALIZERS[name](text)
+    assert name == "exact" or "\n" not in plain
+    if name in ("gigaspeech", "raw_lower", "lower_punct", "cjk", "phones", "squad", "rouge", "ptb_py"):
+        assert plain == " ".join(plain.split())
+
+
+def test_lone_surrogates_alone_are_replaced() -> None:
+    assert encodable("a\ud800\udfffé🙂") == "a\ufffd\ufffdé🙂"
 
 
 def test_a_name_and_a_normalizer_are_found_and_an_unknown_name_is_refused() -> None:

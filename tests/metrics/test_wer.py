@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
 
-from salmonn_lab.metrics.wer import ErrorRate
+from salmonn_lab.metrics.wer import Edit, ErrorRate, MatchRate, PermutedErrorRate, align, assign
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics_wer.json").read_text(encoding="utf-8"))
 
@@ -34,6 +38,112 @@ def test_rates_equal_the_golden_ones(name: str) -> None:
     assert [row[3] for row in in_order] == case["per_item_ref_words"]
     characters = rates(ErrorRate("character", "exact"), case["refs"], case["hyps"])
     assert characters["cer"] == pytest.approx(case["corpus_cer"], abs=1e-9)
+    more = rates(MatchRate("word", "exact"), case["refs"], case["hyps"])
+    for key in ("mer", "wil", "wip"):
+        assert more[key] == pytest.approx(case[key], abs=1e-9)
+    assert more["ser"] == pytest.approx(case["sentence_error_rate"], abs=1e-9)
+    assert more["mean_utterance"] == pytest.approx(case["mean_utterance_wer_nonempty_refs"], abs=1e-9)
+
+
+def test_two_empty_texts_match_wholly() -> None:
+    values = rates(MatchRate("word", "exact"), ["", ""], ["", "a b"])
+    assert {key: values[key] for key in ("mer", "wil", "ser")} == {"mer": 1.0, "wil": 1.0, "ser": 0.5}
+    alone = rates(MatchRate("word", "exact"), [""], [""])
+    assert {key: alone[key] for key in ("mer", "wil", "wip", "ser")} == {"mer": 0, "wil": 0, "wip": 1, "ser": 0}
+    assert math.isnan(alone["mean_utterance"])
+
+
+def test_the_phone_error_rate_equals_the_golden_one() -> None:
+    case = GOLDEN["per"]
+    values = rates(ErrorRate("phone"), case["refs"], case["hyps"])
+    assert values["per"] == pytest.approx(case["per"], abs=1e-9)
+    assert values["sub"] + values["del"] + values["ins"] == pytest.approx(values["per"])
+
+
+def test_phones_with_commas_in_small_letters_are_the_same_phones() -> None:
+    assert rates(ErrorRate("phone"), ["DH AH0 K AE1 T"], ["dh, ah, k, ae, t."])["per"] == 0
+
+
+@pytest.mark.parametrize("case", GOLDEN["cpwer"])
+def test_the_concatenated_permutation_rate_equals_that_of_meeteval(case: dict[str, Any]) -> None:
+    metric = PermutedErrorRate("exact")
+    metric.update(["\n".join(case["hyps"])], [["\n".join(case["refs"])]], ["a"])
+    assert metric.items().stats[0, 0] == case["errors"]
+    assert metric.items().stats[0, 2] == case["length"]
+    assert metric.compute()["cpwer"].item() == pytest.approx(case["error_rate"], abs=1e-9)
+
+
+def test_both_orders_as_references_give_the_same_rate_as_one() -> None:
+    one, both = PermutedErrorRate(), PermutedErrorRate()
+    one.update(["a dog\nthe rain falls"], [["rain falls\na dog"]], ["a"])
+    both.update(["a dog\nthe rain falls"], [["rain falls\na dog", "a dog\nrain falls"]], ["a"])
+    assert one.items().stats.tolist() == both.items().stats.tolist() == [[1, 1, 4, 1, 1]]
+
+
+def test_an_output_without_separator_is_also_held_against_the_best_order() -> None:
+    metric = PermutedErrorRate("exact")
+    metric.update(["d e f g a b c"], [["a b c\nd e f g"]], ["a"])
+    values = {key: value.item() for key, value in metric.compute().items()}
+    assert values == {"cpwer": 6 / 7, "wer_best_order": 0.0, "speaker_count_accuracy": 0.0}
+
+
+def test_another_separator_is_part_of_the_signature() -> None:
+    metric = PermutedErrorRate("exact", separator="|")
+    metric.update(["c d|a b"], [["a b|c d"]], ["a"])
+    assert metric.compute()["cpwer"].item() == 0
+    assert metric.signature == "cpwer|norm:exact@1|sep:'|'|agg:corpus|v1"
+    with pytest.raises(ValueError, match="separator must not be empty"):
+        PermutedErrorRate(separator="")
+
+
+def test_more_speakers_than_orders_can_be_tried_are_refused() -> None:
+    with pytest.raises(ValueError, match="up to 6 speakers, got 7"):
+        PermutedErrorRate().update(["a"], [["\n".join("abcdefg")]], ["x"])
+
+
+PARTS = st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PARTS, PARTS)
+def test_the_assignment_is_the_best_of_all(speakers: list[list[str]], parts: list[list[str]]) -> None:
+    size = max(len(speakers), len(parts))
+    wanted, written = ([*texts, *[[]] * (size - len(texts))] for texts in (speakers, parts))
+    totals = [
+        sum(Levenshtein.distance(left, right) for left, right in zip(wanted, order, strict=True))
+        for order in permutations(written)
+    ]
+    assert assign(speakers, parts) == min(totals)
+
+
+def test_a_looping_output_of_many_parts_is_assigned_quickly() -> None:
+    metric = PermutedErrorRate()
+    metric.update(["\n".join(["the same words"] * 500)], [["a b\nthe same words"]], ["a"])
+    assert metric.items().stats[0, 0] == 498 * 3 + 3
+
+
+def test_an_alignment_names_what_happened_to_each_word() -> None:
+    assert align("the cat sat on mats", "a cat on mats now") == [
+        Edit("substitution", "the", "a"),
+        Edit("equal", "cat", "cat"),
+        Edit("deletion", "sat", ""),
+        Edit("equal", "on", "on"),
+        Edit("equal", "mats", "mats"),
+        Edit("insertion", "", "now"),
+    ]
+    assert align("", "") == []
+    assert align("ab", "ac", "character")[1] == Edit("substitution", "b", "c")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(st.sampled_from("ab "), max_size=12), st.text(st.sampled_from("ab "), max_size=12))
+def test_an_alignment_has_the_edits_that_are_counted_and_all_words(reference: str, output: str) -> None:
+    steps = align(reference, output)
+    metric = ErrorRate("word", "exact")
+    counts = [sum(step.kind == kind for step in steps) for kind in ("substitution", "deletion", "insertion")]
+    assert counts == list(metric.measure(output, [reference]))[:3]
+    assert " ".join(step.reference for step in steps if step.reference) == " ".join(reference.split())
+    assert " ".join(step.output for step in steps if step.output) == " ".join(output.split())
 
 
 @pytest.mark.parametrize(("output", "expected"), [("hello world", 'wer("","hello world")'), ("", 'wer("","")')])
@@ -83,10 +193,12 @@ def test_an_equal_pair_has_no_errors_in_any_script() -> None:
 
 
 def test_an_unknown_unit_is_refused() -> None:
-    with pytest.raises(ValueError, match="unit must be word or character"):
-        ErrorRate("phone")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unit must be one of word, character, phone, got 'letter'"):
+        ErrorRate("letter")  # type: ignore[arg-type]
 
 
 def test_the_signature_names_unit_normalizer_and_version() -> None:
     assert ErrorRate().signature == "wer|norm:whisper_en@1|agg:corpus|v1"
     assert ErrorRate("character", "exact").signature == "cer|norm:exact@1|agg:corpus|v1"
+    assert ErrorRate("phone").signature == "per|norm:phones@1|agg:corpus|v1"
+    assert MatchRate("character", "cjk").signature == "match_rate|unit:character|norm:cjk@1|v1"

@@ -1,0 +1,169 @@
+"""Parsers: which of an item's choices an output makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+from salmonn_lab.metrics.answer import normalized, occurrences
+from salmonn_lab.metrics.normalize import NORMALIZERS
+
+PARSER = "choice@1"
+"""Name and version of `parse_choice`, for signatures."""
+ALONE = re.compile(r"[\s(\[\"'*]*([A-Za-z])[\s)\]\"'*.:,]*")
+"""A letter and nothing else; the only place where it may be a small one."""
+IN_FRONT = re.compile(r"\s*[(\[*\"']*([A-Z])[\"'*]*[)\].:](?=\s|$)")
+"""A letter that a bracket, a full stop or a colon sets off from what follows: `B. Piano`."""
+IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
+ANNOUNCED = re.compile(
+    r"\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*(?:option\s+|choice\s+)?[(\[\"'*]*([A-Z])(?=[)\]\"'*.,:;!?]|\s*$)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Parser:
+    """A rule that reads a choice, with the name and version that signatures show."""
+
+    name: str
+    version: int
+    """Raised whenever any output would be read differently."""
+    function: Callable[[str, Sequence[str]], frozenset[int]]
+    """Turns an output and an item's choices into the positions of those chosen: equal choices together, none where the
+    output is not understood. A position beyond the choices is an answer too, a wrong one."""
+
+    @property
+    def label(self) -> str:
+        """What stands in a signature, as in `letter@1`."""
+        return f"{self.name}@{self.version}"
+
+    def __call__(self, text: str, choices: Sequence[str]) -> frozenset[int]:
+        """Return the positions of the choices that a text makes."""
+        return self.function(text, choices)
+
+
+def read_letter(text: str, choices: Sequence[str]) -> frozenset[int]:
+    """Read the one letter of a choice that stands alone, is set off, or is announced as the answer.
+
+    `B`, `b`, `(B)`, `B. Piano`, `The answer is B.` are read; `A dog barks`, and two different letters, are not.
+    """
+    alone = ALONE.fullmatch(text)
+    if alone:
+        letters = {alone[1].upper()}
+    else:
+        front = IN_FRONT.match(text)
+        found = [match for pattern in (IN_BRACKETS, ANNOUNCED) for match in pattern.findall(text)]
+        letters = {letter for letter in (*found, *([front[1]] if front else ())) if letter.isupper()}
+    positions = frozenset(ascii_uppercase.index(letter) for letter in letters)
+    return positions if len(positions) == 1 and max(positions) < len(choices) else frozenset()
+
+
+def read_text(text: str, choices: Sequence[str]) -> frozenset[int]:
+    """Read the one choice whose words stand in the output, both by Whisper's normalizer; see `parse_choice`."""
+    plain, *texts = (normalized(NORMALIZERS["whisper_en"], part) for part in (text, *choices))
+    chosen = parse_choice(plain, texts)
+    return frozenset(number for number, choice in enumerate(texts) if choice == chosen)
+
+
+def read_letter_or_text(text: str, choices: Sequence[str]) -> frozenset[int]:
+    """Read a letter, or else the text of a choice."""
+    return read_letter(text, choices) or read_text(text, choices)
+
+
+def read_first(text: str, choices: Sequence[str]) -> frozenset[int]:
+    """Read the choice that is named first, whatever follows: "Yes, there are no others" says yes."""
+    plain, *texts = (normalized(NORMALIZERS["whisper_en"], part) for part in (text, *choices))
+    words = plain.split()
+    spans = {choice: occurrences(choice.split(), words) for choice in texts if choice}
+    places = {choice: (found[0].start, -len(found[0])) for choice, found in spans.items() if found}
+    first = min(places, key=lambda choice: places[choice], default=None)
+    return frozenset(number for number, choice in enumerate(texts) if choice == first)
+
+
+def read_mmau(text: str, choices: Sequence[str]) -> frozenset[int]:
+    """Apply the official rule of MMAU, which MMAR took over (github.com/Sakshi113/MMAU, evaluation.py).
+
+    A choice is made where all its words are in the output, and no word of another choice that is not its own. So a
+    letter alone is nothing, and "not sad" is sad.
+    """
+    written = word_set(text)
+    sets = [word_set(choice) for choice in choices]
+    if not written:
+        return frozenset()
+    chosen = set()
+    for number, words in enumerate(sets):
+        others = set().union(*(other - words for other in sets))
+        if words <= written and not written & others:
+            chosen.add(number)
+    return frozenset(chosen)
+
+
+def read_air_bench(text: str, choices: Sequence[str]) -> frozenset[int]:
+    """Apply the official rule of AIR-Bench's foundation part (github.com/OFA-Sys/AIR-Bench, score_foundation.py).
+
+    The first character counts if it is A to D, or else the last but one: "A dog barks" is A, "Dogs bark" is D, and
+    "The answer is C" without a full stop is nothing.
+    """
+    plain = text.strip().replace("\n", "")
+    if plain == "None":
+        return frozenset()
+    letter = next((letter for letter in (plain[:1], plain[-2:-1]) if letter and letter in "ABCD"), None)
+    return frozenset() if letter is None else frozenset({"ABCD".index(letter)})
+
+
+PARSERS = {
+    parser.name: parser
+    for parser in (
+        Parser("letter", 1, read_letter),
+        Parser("text", 1, read_text),
+        Parser("letter_or_text", 1, read_letter_or_text),
+        Parser("first", 1, read_first),
+        Parser("mmau", 1, read_mmau),
+        Parser("air_bench", 1, read_air_bench),
+    )
+}
+
+
+def find(parser: str | Parser) -> Parser:
+    """Return a parser by name, or the one that is given.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if isinstance(parser, Parser):
+        return parser
+    if parser not in PARSERS:
+        raise ValueError(f"no parser '{parser}'; there are {', '.join(PARSERS)}")
+    return PARSERS[parser]
+
+
+def parse_choice(text: str, choices: Iterable[str]) -> str | None:
+    """Return the one choice that a text makes; None where it makes none, or more than one.
+
+    That is the choice it equals, else the only one whose words stand in it side by side. A choice that stands there
+    only as part of a longer one does not count: "not sad" chooses "not sad", though "sad" is a choice too.
+
+    Args:
+        text: normalized.
+        choices: normalized in the same way.
+    """
+    allowed = {choice for choice in choices if choice}
+    if text in allowed:
+        return text
+    words = text.split()
+    spans = [span for choice in allowed for span in occurrences(choice.split(), words)]
+    whole = [span for span in spans if not any(contains(other, span) for other in spans)]
+    found = {" ".join(words[span.start : span.stop]) for span in whole}
+    return found.pop() if len(found) == 1 else None
+
+
+def contains(outer: range, inner: range) -> bool:
+    """Tell whether a stretch lies within a longer one."""
+    return outer.start <= inner.start and inner.stop <= outer.stop and len(outer) > len(inner)
+
+
+def word_set(text: str) -> set[str]:
+    """Return the different words of a text in lower case."""
+    return set(re.findall(r"\b\w+\b", text.lower()))

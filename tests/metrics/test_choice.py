@@ -1,0 +1,281 @@
+"""Choices are read as their rules say, and what is not understood is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from salmonn_lab.metrics.choice import PHRASINGS, Accuracy, LabelAccuracy, MultipleChoice, OptionLikelihood
+from salmonn_lab.metrics.parse import PARSERS, Parser, find, parse_choice
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics_choice.json").read_text(encoding="utf-8"))
+IDS = [str(number) for number in range(20)]
+INSTRUMENTS = ["Guitar", "Piano", "A drum"]
+
+
+def test_accuracy_and_following_rate_equal_the_golden_ones() -> None:
+    case = GOLDEN["emotion"]
+    metric = Accuracy(case["labels"], "exact")
+    metric.update([text or "" for text in case["pred"]], [[label] for label in case["y"]], IDS[: len(case["y"])])
+    values = metric.compute()
+    assert values["accuracy"].item() == pytest.approx(case["weighted_accuracy"], abs=1e-12)
+    assert values["following_rate"].item() == pytest.approx(case["following_rate"], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "choices", "expected"),
+    [
+        ("man", ["man", "woman"], "man"),
+        ("the answer is man", ["man", "woman"], "man"),
+        ("a woman is speaking", ["man", "woman"], "woman"),
+        ("humanity", ["man", "woman"], None),
+        ("yes and no", ["yes", "no"], None),
+        ("yes yes i said yes", ["yes", "no"], "yes"),
+        ("an acoustic guitar", ["guitar", "acoustic guitar"], "acoustic guitar"),
+        ("he is not sad", ["sad", "not sad"], "not sad"),
+        ("an acoustic guitar and a guitar", ["guitar", "acoustic guitar"], None),
+        ("bass", ["drum", "bass drum"], None),
+        ("", ["", "man"], None),
+        ("nothing", ["", "man"], None),
+        ("nothing", [], None),
+    ],
+)
+def test_an_output_chooses_the_one_choice_that_it_names(text: str, choices: list[str], expected: str | None) -> None:
+    assert parse_choice(text, choices) == expected
+    assert parse_choice(text, list(reversed(choices))) == expected
+
+
+def test_choices_of_an_item_come_before_the_labels() -> None:
+    metric = Accuracy(["one", "two"])
+    metric.update(["two", "Two.", "three"], [["two"], ["two"], ["three"]], IDS[:3], [None, ["two", "six"], ["three"]])
+    assert {key: value.item() for key, value in metric.compute().items()} == {"accuracy": 1, "following_rate": 1}
+
+
+def test_an_unparsed_answer_is_wrong_and_counted() -> None:
+    metric = Accuracy(["yes", "no"])
+    metric.update(["yes", "perhaps", "no", ""], [["yes"], ["yes"], ["yes"], ["no"]], IDS[:4])
+    assert {key: value.item() for key, value in metric.compute().items()} == {"accuracy": 0.25, "following_rate": 0.5}
+
+
+def test_equal_choices_are_one() -> None:
+    metric = Accuracy()
+    metric.update(["The word appears two times"], [["two"]], ["a"], [["five", "two", "one", "Two!"]])
+    assert metric.compute()["accuracy"].item() == 1
+
+
+def test_a_reference_that_nobody_may_answer_is_refused_with_its_id() -> None:
+    with pytest.raises(ValueError, match=r"item 'a': none of the references \['dog'\] is among the choices"):
+        Accuracy(["dog"]).update(["dog"], [["dog"]], ["a"], [["cat", "cow"]])
+    with pytest.raises(ValueError, match=r"item 'a': none of the references \['dog'\] is among the labels"):
+        Accuracy().update(["dog"], [["dog"]], ["a"])
+    with pytest.raises(ValueError, match="is among the labels"):
+        Accuracy(["uh", "dog"]).update(["dog"], [["uh"]], ["a"])  # a filler: nothing is left of it
+
+
+def test_malformed_choices_are_refused() -> None:
+    with pytest.raises(ValueError, match="an entry for each of the 2 items"):
+        Accuracy(["a"]).update(["a", "a"], [["a"], ["a"]], ["x", "y"], [["a"]])
+    with pytest.raises(ValueError, match="choices must be a list of texts"):
+        Accuracy().update(["a"], [["a"]], ["x"], ["ab"])  # type: ignore[list-item]
+
+
+def test_other_labels_give_another_signature() -> None:
+    one, same, other = Accuracy(["a", "b"]), Accuracy(["B", "a."]), Accuracy(["a", "c"])
+    assert one.signature == same.signature != other.signature
+    assert re.fullmatch(r"accuracy\|parser:choice@1\|norm:whisper_en@1\|labels:2-\w{8}\|agg:mean\|v1", one.signature)
+
+
+@pytest.mark.parametrize("case", GOLDEN["mmau_string_match"])
+def test_the_rule_of_mmau_judges_as_the_official_script(case: dict[str, Any]) -> None:
+    metric = MultipleChoice("mmau")
+    metric.update([case["prediction"]], [[case["answer"]]], ["a"], [case["choices"]])
+    assert metric.compute()["accuracy"].item() == case["match"]
+
+
+@pytest.mark.parametrize("case", GOLDEN["air_bench_extraction"])
+def test_the_rule_of_air_bench_reads_the_official_letter(case: dict[str, Any]) -> None:
+    expected = set() if case["letter"] is None else {"ABCD".index(case["letter"])}
+    assert PARSERS["air_bench"](case["response"], ["w", "x", "y", "z"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        *[
+            (text, "B")
+            for text in ("B", "b", "B.", "(B)", "[B]", " B)\n", "**B**", '"B"', "B:", "B. Piano", "(B) Piano")
+        ],
+        *[(text, "B") for text in ("B) Piano", "B: Piano", "The answer is B.", "the correct answer is (B) Piano")],
+        *[(text, "B") for text in ("Answer: B", "Option B", "I choose option B, not the guitar", "It is (B).")],
+        *[(text, "A") for text in ("A", "A.", "Answer: A.", "The answer is A")],
+        *[(text, None) for text in ("", "A dog barks", "The answer is A dog", "A or B", "(A) or (B)", "Piano", "Bass")],
+        *[
+            (text, None)
+            for text in ("D", "The answer is Z.", "I think it is a piano", "answer", "the answer is a drum")
+        ],
+    ],
+)
+def test_a_letter_is_read_where_it_stands_for_a_choice(text: str, letter: str | None) -> None:
+    expected = set() if letter is None else {"ABC".index(letter)}
+    assert PARSERS["letter"](text, INSTRUMENTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("parser", "text", "expected"),
+    [
+        ("text", "It is a piano.", {1}),
+        ("text", "B", set()),
+        ("text", "guitar or piano", set()),
+        ("text", "a drum", {2}),
+        ("letter_or_text", "B", {1}),
+        ("letter_or_text", "piano!", {1}),
+        ("letter_or_text", "(A) Piano", {0}),
+        ("letter_or_text", "both", set()),
+        ("first", "Piano, not guitar", {1}),
+        ("first", "none", set()),
+        ("mmau", "B", set()),
+    ],
+)
+def test_other_parsers_read_these_choices(parser: str, text: str, expected: set[int]) -> None:
+    assert PARSERS[parser](text, INSTRUMENTS) == expected
+
+
+def test_yes_is_the_first_answer_of_yes_there_are_no_others() -> None:
+    assert PARSERS["first"]("Yes, there are no others.", ["yes", "no"]) == {0}
+    assert PARSERS["text"]("Yes, there are no others.", ["yes", "no"]) == set()
+
+
+@pytest.mark.parametrize("parser", ["text", "first", "letter_or_text", "mmau"])
+def test_choices_that_are_listed_twice_are_both_right(parser: str) -> None:
+    metric = MultipleChoice(parser)
+    metric.update(["two"], [["two"]], ["a"], [["five", "two", "one", "two"]])
+    assert metric.compute()["accuracy"].item() == 1
+
+
+def test_a_parser_is_found_by_name_or_given() -> None:
+    own = Parser("own", 2, lambda text, choices: frozenset({0}))
+    assert find(own) is own
+    assert MultipleChoice(own).signature == "multiple_choice|parser:own@2|agg:mean|v1"
+    assert MultipleChoice().signature == "multiple_choice|parser:letter_or_text@1|agg:mean|v1"
+    with pytest.raises(ValueError, match="no parser 'letters'; there are letter, text"):
+        MultipleChoice("letters")
+
+
+def test_unparsed_is_wrong_and_counted_and_may_be_left_out() -> None:
+    metric = MultipleChoice("letter")
+    metric.update(["B", "A", "who knows", ""], [["Piano"]] * 4, IDS[:4], [INSTRUMENTS] * 4)
+    values = {key: value.item() for key, value in metric.compute().items()}
+    assert (values["accuracy"], values["following_rate"], values["accuracy_of_parsed"]) == (0.25, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("parser", "expected"),
+    [
+        ("letter", (0, 1, 0, 1)),
+        ("text", (1, 0, 1, 1)),
+        ("letter_or_text", (1, 1, 1, 1)),
+        ("mmau", (1, 0, 0.5, 0)),  # "a" and "the" are words of other choices
+        ("air_bench", (0, 1, 0, 0)),
+    ],
+)
+def test_ceilings_are_what_right_answers_would_get(parser: str, expected: tuple[float, ...]) -> None:
+    metric = MultipleChoice(parser)
+    choices = [INSTRUMENTS, ["the piano", "Guitar"]]
+    metric.update(["", ""], [["Guitar"], ["Guitar"]], IDS[:2], choices)
+    values = metric.compute()
+    assert tuple(values[key].item() for key in PHRASINGS) == expected
+
+
+def test_the_best_position_is_the_most_frequent_place_of_the_answer() -> None:
+    metric = MultipleChoice()
+    answers = ["Piano", "Guitar", "Piano", "A drum"]
+    metric.update([""] * 4, [[answer] for answer in answers], IDS[:4], [INSTRUMENTS] * 4)
+    assert metric.compute()["best_position"].item() == 0.5
+
+
+def test_senseless_choices_are_refused_with_the_item() -> None:
+    metric = MultipleChoice()
+    for choices, message in (
+        (None, "needs the item's choices"),
+        ([["a", "b"]], "none of the references"),
+        ([[str(number) for number in range(27)]], "up to 26 choices, got 27"),
+    ):
+        with pytest.raises(ValueError, match=f"item 'x': .*{message}"):
+            metric.update(["a"], [["c"]], ["x"], choices)
+
+
+def test_the_scores_of_labels_equal_those_of_scikit_learn() -> None:
+    case = GOLDEN["emotion"]
+    metric = LabelAccuracy(case["labels"], "exact")
+    metric.update([text or "" for text in case["pred"]], [[label] for label in case["y"]], IDS[: len(case["y"])])
+    values = metric.compute()
+    for key in metric.keys:
+        assert values[key].item() == pytest.approx(case[key], abs=1e-9)
+    confusion = metric.confusion(metric.items().stats.numpy().sum(axis=0))
+    # rows ang, hap, neu, sad; the last column chose none
+    assert confusion.tolist() == [[1, 1, 0, 0, 0], [0, 2, 1, 0, 1], [0, 0, 2, 0, 0], [0, 0, 0, 1, 1]]
+
+
+def test_labels_that_no_reference_has_do_not_count() -> None:
+    metric = LabelAccuracy(["yes", "no", "maybe"])
+    metric.update(["yes", "maybe"], [["yes"], ["no"]], IDS[:2])
+    values = {key: value.item() for key, value in metric.compute().items()}
+    assert values["unweighted_accuracy"] == 0.5
+    assert values["macro_f1"] == 0.5
+
+
+def test_of_several_right_labels_the_chosen_one_counts() -> None:
+    metric = LabelAccuracy(["yes", "no", "maybe"])
+    metric.update(["no"], [["yes", "no"]], ["a"])
+    assert metric.compute()["weighted_accuracy"].item() == 1
+
+
+def test_labels_that_cannot_be_scored_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 64 for a confusion, got 65"):
+        LabelAccuracy([str(number) for number in range(65)], "exact")
+    with pytest.raises(ValueError, match="none of the references"):
+        LabelAccuracy(["yes"]).update(["a"], [["no"]], ["x"])
+
+
+def test_the_likeliest_choice_counts_in_sum_and_by_length() -> None:
+    metric = OptionLikelihood()
+    metric.update(
+        ["", "", ""],
+        [["long one"], ["short"], ["short"]],
+        IDS[:3],
+        [["short", "long one"]] * 3,
+        [[-2.0, -3.0], [-1.0, -4.0], [-1.0, -1.0]],
+        [[1, 2]] * 3,
+    )
+    values = {key: value.item() for key, value in metric.compute().items()}
+    # The third is a tie in sum, and by length the wrong choice is likelier.
+    assert values == {"accuracy_likelihood": 1 / 3, "accuracy_likelihood_normalized": 2 / 3}
+
+
+@pytest.mark.parametrize(
+    ("likelihoods", "lengths", "message"),
+    [
+        (None, [[1, 1]], "needs a log-likelihood and a length"),
+        ([[-1.0]], [[1, 1]], "needs a log-likelihood and a length"),
+        ([[-1.0, math.nan]], [[1, 1]], "must be numbers"),
+        ([[-1.0, -2.0]], [[1, 0]], "lengths positive"),
+        ([[-1.0, -2.0]] * 2, [[1, 1]], "an entry for each of the 1 items"),
+    ],
+)
+def test_likelihoods_that_are_missing_are_refused(likelihoods: Any, lengths: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptionLikelihood().update([""], [["a"]], ["x"], [["a", "b"]], likelihoods, lengths)
+    with pytest.raises(ValueError, match="only `update` takes"):
+        OptionLikelihood().measure("a", ["a"])
+
+
+def test_a_choice_that_is_impossible_may_have_minus_infinity() -> None:
+    metric = OptionLikelihood()
+    metric.update([""], [["a"]], ["x"], [["a", "b"]], [[-1.0, -np.inf]], [[1, 1]])
+    assert metric.compute()["accuracy_likelihood"].item() == 1
