@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,12 @@ Unit = Literal["word", "character", "phone"]
 NAMES = {"word": "wer", "character": "cer", "phone": "per"}
 NORMALIZER = {"word": "whisper_en", "character": "whisper_en", "phone": "phones"}
 """Of each unit, where none is named."""
+SPLIT: dict[Unit, Callable[[str], list[str]]] = {
+    "word": str.split,
+    "character": lambda text: list(text.strip()),
+    "phone": str.split,
+}
+"""Takes a normalized text apart into units."""
 MAXIMUM_SPEAKERS = 6
 """Beyond which the orders of speakers are too many to try."""
 
@@ -67,10 +73,12 @@ class ErrorRate(ItemMetric):
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Count the edits to the nearest reference."""
-        normalize, unit = self.normalizer.function, self.unit
-        output = split(normalize(prediction), unit)
-        rows = [count_edits(split(normalize(reference), unit), output) for reference in references]
-        return min(rows, key=lambda row: sum(row[:3])) if len(rows) > 1 else rows[0]
+        normalize, split = self.normalizer.function, SPLIT[self.unit]
+        output = split(normalize(prediction))
+        if len(references) == 1:
+            return count_edits(split(normalize(references[0])), output)
+        rows = [count_edits(split(normalize(reference)), output) for reference in references]
+        return min(rows, key=lambda row: sum(row[:3]))
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:
         """Divide edits by reference units."""
@@ -195,11 +203,6 @@ def assign(speakers: Sequence[Sequence[str]], parts: Sequence[Sequence[str]]) ->
     return min(best.values())
 
 
-def split(text: str, unit: Unit) -> list[str]:
-    """Return the units of a normalized text."""
-    return list(text.strip()) if unit == "character" else text.split()
-
-
 def count_edits(reference: Sequence[str], output: Sequence[str]) -> tuple[int, int, int, int]:
     """Return the substitutions, deletions and insertions that turn the reference into the output, and its units."""
     units, lost = len(reference), len(reference) - len(output)
@@ -221,7 +224,7 @@ def align(reference: str, output: str, unit: Unit = "word") -> list[Edit]:
         output: normalized in the same way.
         unit: what is aligned.
     """
-    wanted, written = split(reference, unit), split(output, unit)
+    wanted, written = SPLIT[unit](reference), SPLIT[unit](output)
     steps: list[Edit] = []
     for step in Levenshtein.opcodes(wanted, written):
         kind, left, right = step.tag, wanted[step.src_start : step.src_end], written[step.dest_start : step.dest_end]
