@@ -246,7 +246,7 @@ def metrics_for(benchmark: Benchmark, references: References | None = None) -> d
 
 
 def measure(benchmark: Benchmark, predictions: Iterable[Prediction]) -> dict[str, ItemMetric]:
-    """Return a benchmark's metrics, filled.
+    """Return a benchmark's metrics, filled with these predictions alone: other processes are not asked for theirs.
 
     Accuracy reads an item's choices from `choices` in its meta; without them, any answer of the test set may be chosen.
     """
@@ -256,6 +256,7 @@ def measure(benchmark: Benchmark, predictions: Iterable[Prediction]) -> dict[str
     references = [prediction.references for prediction in predictions]
     ids = [prediction.id for prediction in predictions]
     for metric in metrics.values():
+        metric.distributed_available_fn = lambda: False  # a report is made by one process, while the others are done
         if isinstance(metric, ChoiceMetric):
             metric.update(texts, references, ids, [prediction.meta.get("choices") for prediction in predictions])
         else:
