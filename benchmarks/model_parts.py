@@ -78,9 +78,9 @@ def bridge_ways(clips: int) -> tuple[Way, Way]:
         return tokens.detach()
 
     def window_by_window() -> Tensor:
-        features, whole = bridge.join(streams)
+        projected, whole = bridge.project(streams)
         starts = range(0, 1500 - 16, 17)
-        return torch.cat([bridge.read(features[:, i : i + 17], whole[:, i : i + 17]) for i in starts], dim=1)
+        return torch.cat([bridge.read(projected[:, i : i + 17], whole[:, i : i + 17]) for i in starts], dim=1)
 
     return lambda: step(bridge(streams).embeds), lambda: step(window_by_window())
 

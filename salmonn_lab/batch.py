@@ -81,6 +81,8 @@ class Frames:
 
     features: Float[Tensor, "batch frames dim"]
     mask: Bool[Tensor, "batch frames"]
+    repeats: int = 1
+    """How many frames in a row, counted from the first, are the same vector where they are real."""
 
 
 @dataclass(frozen=True)

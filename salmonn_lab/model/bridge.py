@@ -69,6 +69,21 @@ class BridgeConfig:
         return max(1, round(THIRTY_SECONDS * self.stride_seconds / 30))
 
 
+class FrameProjection(nn.Linear):
+    """A key or value projection that the bridge applies to whole clips before it cuts them into windows.
+
+    Where the Q-Former would apply it, window by window, it picks its part of what is there already: overlapping windows
+    share the work, and vectors that an encoder repeats are projected once.
+    """
+
+    place = 0
+    """Where its part begins among those of all projections."""
+
+    def forward(self, projected: Tensor) -> Tensor:
+        """Return this projection's part of a window."""
+        return projected[..., self.place : self.place + self.out_features]
+
+
 class Bridge(nn.Module):
     """Layer norm per encoder, Q-Former over windows or the whole clip, projection to the LLM (paper section 3.1)."""
 
@@ -85,6 +100,7 @@ class Bridge(nn.Module):
         """
         super().__init__()
         self.config = config
+        self.dims = list(encoder_dims)
         self.norms = nn.ModuleList([nn.LayerNorm(dim) for dim in encoder_dims])
         self.queries = nn.Parameter(torch.empty(1, config.num_queries, config.hidden_dim).normal_(std=0.02))
         qformer = Blip2QFormerConfig(
@@ -99,34 +115,52 @@ class Bridge(nn.Module):
         )
         qformer._attn_implementation = "sdpa"
         self.qformer = Blip2QFormerModel(qformer)
+        for place, (attention, name) in enumerate(self.projections()):
+            plain = cast(nn.Linear, getattr(attention, name))
+            ours = FrameProjection(plain.in_features, plain.out_features)
+            ours.load_state_dict(plain.state_dict())
+            ours.place = place * plain.out_features
+            setattr(attention, name, ours)
         self.projection = nn.Linear(config.hidden_dim, llm_dim)
         self.register_buffer("embedding_scale", torch.tensor(embedding_scale), persistent=False)
 
     def forward(self, streams: Sequence[Frames]) -> AudioTokens:
         """Compress frames to tokens; each clip's tokens are the same whatever clips share its batch."""
-        features, mask = self.join(streams)
+        projected, mask = self.project(streams)
         if self.config.level == "sequence":
-            tokens = self.read(features, mask)
+            tokens = self.read(projected, mask)
             return AudioTokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
-        return self.read_windows(features, mask)
+        return self.read_windows(projected, mask)
 
-    def join(self, streams: Sequence[Frames]) -> tuple[Float[Tensor, "batch frames dim"], Bool[Tensor, "batch frames"]]:
-        """Normalise each stream, then lay them side by side; the shorter ends in zeros (models/salmonn.py:222-229)."""
+    def projections(self) -> list[tuple[nn.Module, str]]:
+        """Return where the keys and values of cross-attention are made, each a module and the name of its part."""
+        layers = self.qformer.encoder.layer
+        return [(layer.crossattention.attention, name) for layer in layers for name in ("key", "value")]
+
+    def project(
+        self, streams: Sequence[Frames]
+    ) -> tuple[Float[Tensor, "batch frames projected"], Bool[Tensor, "batch frames"]]:
+        """Normalise each stream, lay them side by side, the shorter ending in zeros (models/salmonn.py:222-229 of the
+        original), and return the keys and values that every layer makes of each frame."""
         count = max(stream.features.shape[1] for stream in streams)
         if self.config.span == "thirty_seconds":
             count = THIRTY_SECONDS
-        parts, masks = [], []
-        for norm, stream in zip(self.norms, streams, strict=True):
-            part = norm(stream.features.float()) * stream.mask[..., None]
-            parts.append(functional.pad(part, (0, 0, 0, count - part.shape[1])))
-            masks.append(functional.pad(stream.mask, (0, count - part.shape[1])))
+        linears = [cast(nn.Linear, getattr(attention, name)) for attention, name in self.projections()]
+        weights = torch.cat([linear.weight for linear in linears]).split(self.dims, dim=1)
+        projected = torch.cat([linear.bias for linear in linears])
+        masks = []
+        for norm, weight, stream in zip(self.norms, weights, streams, strict=True):
+            part = functional.linear(norm(stream.features[:, :: stream.repeats].float()), weight)
+            part = part.repeat_interleave(stream.repeats, dim=1)[:, : stream.mask.shape[1]] * stream.mask[..., None]
+            projected = projected + functional.pad(part, (0, 0, 0, count - part.shape[1]))
+            masks.append(functional.pad(stream.mask, (0, count - stream.mask.shape[1])))
         mask = torch.stack(masks).any(0)
         if self.config.span == "thirty_seconds":
             mask = torch.ones_like(mask)
-        return torch.cat(parts, dim=-1), mask
+        return projected, mask
 
     def read_windows(
-        self, features: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"]
+        self, projected: Float[Tensor, "batch frames projected"], mask: Bool[Tensor, "batch frames"]
     ) -> AudioTokens:
         """Run the Q-Former over every window that holds audio, all windows of all clips as one batch."""
         kernel, stride, queries = self.config.kernel, self.config.stride, self.config.num_queries
@@ -134,11 +168,11 @@ class Bridge(nn.Module):
             places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
             counts = self.count_windows((mask * places).amax(1))
             missing = (int(counts.max()) - 1) * stride + kernel - mask.shape[1]
-            features = functional.pad(features, (0, 0, 0, max(missing, 0)))
+            projected = functional.pad(projected, (0, 0, 0, max(missing, 0)))
             mask = functional.pad(mask, (0, max(missing, 0)))
         else:
             counts = torch.full((len(mask),), (mask.shape[1] - kernel) // stride + 1, device=mask.device)
-        windows = features.unfold(1, kernel, stride)
+        windows = projected.unfold(1, kernel, stride)
         present = torch.arange(windows.shape[1], device=mask.device) < counts[:, None]
         tokens = self.read(windows[present].transpose(1, 2), mask.unfold(1, kernel, stride)[present])
         embeds = tokens.new_zeros(*present.shape, queries, tokens.shape[-1])
@@ -153,12 +187,12 @@ class Bridge(nn.Module):
         return torch.minimum(covering, frames.add(stride - 1).div(stride, rounding_mode="floor")).clamp(min=1)
 
     def read(
-        self, features: Float[Tensor, "batch frames dim"], mask: Bool[Tensor, "batch frames"]
+        self, projected: Float[Tensor, "batch frames projected"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch queries llm_dim"]:
-        """Let the queries read one batch of frames."""
+        """Let the queries read one batch of projected frames."""
         hidden = self.qformer(
-            query_embeds=self.queries.expand(len(features), -1, -1),
-            encoder_hidden_states=features,
+            query_embeds=self.queries.expand(len(projected), -1, -1),
+            encoder_hidden_states=projected,
             encoder_attention_mask=None if bool(mask.all()) else mask.long(),
         ).last_hidden_state
         tokens = cast(Tensor, self.projection(hidden))

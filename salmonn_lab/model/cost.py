@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import nn
 
 from salmonn_lab.model.beats import Beats
-from salmonn_lab.model.bridge import THIRTY_SECONDS, Bridge
+from salmonn_lab.model.bridge import THIRTY_SECONDS, Bridge, FrameProjection
 from salmonn_lab.model.encoders import Encoders
 from salmonn_lab.model.llm import LanguageModel
-from salmonn_lab.model.whisper import WhisperSpeechEncoder
+from salmonn_lab.model.whisper import SAMPLES_PER_FRAME, WhisperSpeechEncoder
 from salmonn_lab.model.yamnet import FFT_SIZE, MEL_BINS, PATCH_MEL_FRAMES, PATCH_SAMPLES, Yamnet
 
 FFT_BINS = 201
@@ -49,7 +50,11 @@ class Clip:
 
 def audio_frames(seconds: float, bridge: Bridge) -> int:
     """Return the frames of 20 ms that a clip has."""
-    return THIRTY_SECONDS if bridge.config.span == "thirty_seconds" else max(1, -(-round(seconds * 16_000) // 320))
+    return (
+        THIRTY_SECONDS
+        if bridge.config.span == "thirty_seconds"
+        else max(1, -(-round(seconds * 16_000) // SAMPLES_PER_FRAME))
+    )
 
 
 def audio_tokens(seconds: float, bridge: Bridge) -> int:
@@ -79,7 +84,11 @@ def part_costs(
             flops = yamnet_flops(cast(Yamnet, stream), samples)
         costs.append(part(type(stream).__name__, stream, flops, 0))
     tokens = audio_tokens(clip.seconds, bridge)
-    flops = bridge_flops(bridge, frames, tokens)
+    vectors = []
+    for stream, repeats in zip(encoders.streams, encoders.repeats, strict=True):
+        given = frames if isinstance(stream, WhisperSpeechEncoder) else -(-samples // SAMPLES_PER_FRAME)
+        vectors.append(-(-given // repeats))
+    flops = bridge_flops(bridge, frames, vectors, tokens)
     costs.append(part("Bridge", bridge, flops, 2 * flops))
     forward, adapters = llm_flops(llm, tokens + clip.text_tokens, clip.target_tokens)
     costs.append(part("LanguageModel", llm, forward + adapters, forward + 2 * adapters, BITS.get(quantization or "")))
@@ -147,17 +156,18 @@ def yamnet_flops(stream: Yamnet, samples: int) -> int:
     return patches * flops
 
 
-def bridge_flops(bridge: Bridge, frames: int, tokens: int) -> int:
-    """Return the operations of the Q-Former and its projection over one clip."""
+def bridge_flops(bridge: Bridge, frames: int, vectors: Sequence[int], tokens: int) -> int:
+    """Return the operations of the Q-Former and its projection over one clip of so many different vectors a stream."""
     config, queries = bridge.config, bridge.config.num_queries
-    windows = tokens // queries
     keys = config.kernel if config.level == "window" else frames
     flops = linear_flops(bridge.projection, tokens)
     for layer in bridge.qformer.encoder.layer:
-        for name, linear in layer.named_modules():
-            if isinstance(linear, nn.Linear):
-                on_frames = name.startswith("crossattention.attention.") and name.rpartition(".")[2] in ("key", "value")
-                flops += linear_flops(linear, windows * keys if on_frames else tokens)
+        for linear in layer.modules():
+            if isinstance(linear, FrameProjection):
+                on_vectors = sum(count * dim for count, dim in zip(vectors, bridge.dims, strict=True))
+                flops += 2 * on_vectors * linear.out_features
+            elif isinstance(linear, nn.Linear):
+                flops += linear_flops(linear, tokens)
         flops += attention_flops(tokens, queries, config.hidden_dim) + attention_flops(tokens, keys, config.hidden_dim)
     return flops
 

@@ -123,7 +123,8 @@ class Encoders(nn.Module):
                 [
                     part.to(waveforms.device).repeat_interleave(repeats, dim=0)[:count]
                     for part, count in (cast(Kept, kept)[stream] for kept in clips)
-                ]
+                ],
+                repeats,
             )
             for stream, repeats in enumerate(self.repeats)
         )
@@ -175,8 +176,9 @@ def encode(stream: nn.Module, waveforms: Float[Tensor, "batch samples"], lengths
     return Frames(torch.cat(parts, dim=1), torch.cat(masks, dim=1))
 
 
-def _join(clips: Sequence[Float[Tensor, "frames dim"]]) -> Frames:
+def _join(clips: Sequence[Float[Tensor, "frames dim"]], repeats: int) -> Frames:
     """Return the features of several clips as one batch."""
     counts = torch.tensor([len(features) for features in clips], device=clips[0].device)
     features = pad_sequence(list(clips), batch_first=True)
-    return Frames(features, torch.arange(features.shape[1], device=features.device) < counts[:, None])
+    mask = torch.arange(features.shape[1], device=features.device) < counts[:, None]
+    return Frames(features, mask, repeats if features.shape[1] <= THIRTY_SECONDS // SAMPLES_PER_FRAME else 1)

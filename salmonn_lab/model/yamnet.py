@@ -132,7 +132,7 @@ class Yamnet(nn.Module):
         counts = lengths.clamp(min=1).add(FRAME_SAMPLES - 1) // FRAME_SAMPLES
         frames = int(counts.max())
         mask = torch.arange(frames, device=lengths.device) < counts[:, None]
-        return Frames(features.flatten(1, 2)[:, :frames] * mask[..., None], mask)
+        return Frames(features.flatten(1, 2)[:, :frames] * mask[..., None], mask, self.repeats)
 
     def classify(
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from salmonn_lab.batch import Frames
 from salmonn_lab.model.bridge import Bridge, BridgeConfig
@@ -58,6 +59,34 @@ def test_tokens_do_not_depend_on_batch_mates(axes: dict[str, object]) -> None:
         alone = part([Frames(together.features[index : index + 1, :count], together.mask[index : index + 1, :count])])
         own = tokens.embeds[index][tokens.mask[index]]
         torch.testing.assert_close(own, alone.embeds[0], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [{}, {"level": "sequence"}, {"stride_seconds": 0.1}, {"span": "thirty_seconds"}])
+def test_frames_projected_once_give_the_tokens_of_a_plain_q_former(axes: dict[str, object]) -> None:
+    part = bridge(**{"span": "clip", **axes})
+    counts = torch.tensor([40, 25])
+    mask = torch.arange(40) < counts[:, None]
+    stream = Frames(torch.randn(2, 3, 6).repeat_interleave(16, dim=1)[:, :40] * mask[..., None], mask, repeats=16)
+    tokens = part([stream])
+    projections = [(attention, name, getattr(attention, name)) for attention, name in part.projections()]
+    for attention, name, projection in projections:  # as the library has it: a projection of features
+        plain = nn.Linear(projection.in_features, projection.out_features)
+        plain.load_state_dict(projection.state_dict())
+        setattr(attention, name, plain)
+    config = part.config
+    if config.span == "thirty_seconds":
+        counts = torch.tensor([1500, 1500])
+    for row, count in enumerate(counts.tolist()):
+        features = (part.norms[0](stream.features) * mask[..., None])[row]
+        features = nn.functional.pad(features, (0, 0, 0, 1500 - 40))
+        if config.level == "sequence":
+            windows, present = features[None, :count], torch.ones(1, count, dtype=torch.bool)
+        else:
+            size = len(tokens.mask[row][tokens.mask[row]])
+            windows = features.unfold(0, config.kernel, config.stride)[:size].transpose(1, 2)
+            present = (torch.arange(1500) < count).unfold(0, config.kernel, config.stride)[:size]
+        expected = part.read(windows, present).flatten(0, 1)
+        torch.testing.assert_close(tokens.embeds[row][tokens.mask[row]], expected, atol=1e-6, rtol=1e-5)
 
 
 def test_every_frame_of_a_clip_reaches_its_tokens() -> None:
