@@ -77,16 +77,28 @@ class OptimConfig:
     align_steps: int = 0
     """First steps: the bridge alone is trained, to speak in the LLM's embeddings (model/alignment.py). The schedule
     starts anew after them. Ours, not the paper's."""
+    align_lr: float | None = None
+    """Peak rate in these steps; null is `lr`."""
     align: dict[str, str] = field(default_factory=lambda: {"asr": "ctc"})
     """The tasks that these steps train on, and how: `ctc` where the target says what is heard in order, `bag` where it
     names it. Their batches hold no other tasks."""
+    align_weight: float = 0.0
+    """What a nat of alignment weighs beside one of the LLM's in the steps that follow, on clips of those tasks."""
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.betas must be two numbers in [0, 1), got {self.betas}")
         if not self.lr > 0:
             raise ValueError(f"optim.lr must be above 0, got {self.lr}")
-        for name in ("lora_lr", "warmup_start_lr", "min_lr", "weight_decay", "warmup_steps", "align_steps"):
+        for name in (
+            "lora_lr",
+            "warmup_start_lr",
+            "min_lr",
+            "weight_decay",
+            "warmup_steps",
+            "align_steps",
+            "align_weight",
+        ):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}")
         for task, objective in self.align.items():
@@ -97,22 +109,25 @@ class OptimConfig:
 
 
 def learning_rate_factor(step: int, config: OptimConfig, total_steps: int) -> float:
-    """Return the rate at an optimizer step as a fraction of the peak.
+    """Return the rate at an optimizer step as a fraction of `lr`.
 
     Linear from `warmup_start_lr`, then a cosine that reaches `min_lr` at `total_steps`. The cosine runs over all
     steps, as in the original (optims.py); the warm-up counts optimizer steps from the start of training, which the
     original restarts in every epoch. Steps of alignment have such a schedule to themselves.
     """
+    peak = config.lr
     if step < config.align_steps:
-        total_steps = config.align_steps
+        peak, total_steps = config.align_lr or config.lr, config.align_steps
     else:
         step, total_steps = step - config.align_steps, total_steps - config.align_steps
     if step < config.warmup_steps:
-        start = config.warmup_start_lr / config.lr
-        return start + (1.0 - start) * step / config.warmup_steps
-    end = min(config.min_lr / config.lr, 1.0)
-    done = min(step / max(total_steps, 1), 1.0)
-    return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * done))
+        start = config.warmup_start_lr / peak
+        share = start + (1.0 - start) * step / config.warmup_steps
+    else:
+        end = min(config.min_lr / peak, 1.0)
+        done = min(step / max(total_steps, 1), 1.0)
+        share = end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * done))
+    return peak / config.lr * share
 
 
 class Salmonn(lightning.LightningModule):
@@ -317,7 +332,7 @@ class Salmonn(lightning.LightningModule):
     def on_train_start(self) -> None:
         """Ask the data, opened by now, which word pieces compete where alignment is still to come."""
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, SpeechDataModule) and self.optim and self.global_step < self.optim.align_steps:
+        if isinstance(data, SpeechDataModule) and self.optim and (self.aligning or self.optim.align_weight):
             self.align_vocabulary = torch.tensor(data.target_pieces())
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -328,7 +343,8 @@ class Salmonn(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the *sum* of the token losses; `on_before_optimizer_step` divides by all tokens of the step."""
-        loss = self.align(batch) if self.aligning else self.token_losses(batch).sum()
+        audio = self.hear(batch)
+        loss = self.align(audio, batch) if self.aligning else self.llm.token_losses(audio, batch).sum()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -338,6 +354,8 @@ class Salmonn(lightning.LightningModule):
             )
         self._step[0] += value
         self._step[1] += int(batch.target_mask.sum())
+        if self.optim and self.optim.align_weight and not self.aligning:
+            loss = loss + self.optim.align_weight * self.align(audio, batch)
         return loss
 
     @property
@@ -345,14 +363,16 @@ class Salmonn(lightning.LightningModule):
         """Whether this is a step of alignment."""
         return self.optim is not None and self.global_step < self.optim.align_steps
 
-    def align(self, batch: Batch) -> Tensor:
-        """Return the sum of the losses of alignment over a batch of tasks that it trains on."""
+    def align(self, audio: AudioTokens, batch: Batch) -> Tensor:
+        """Return the sum of the losses of alignment over those clips of a batch whose tasks train on it."""
         assert self.optim is not None
-        targets = [row[mask].tolist()[:-1] for row, mask in zip(batch.target_ids, batch.target_mask, strict=True)]
-        objectives = [cast(Objective, self.optim.align[task]) for task in batch.tasks]
+        rows = [row for row, task in enumerate(batch.tasks) if task in self.optim.align]
+        targets = [batch.target_ids[row][batch.target_mask[row]].tolist()[:-1] for row in rows]
+        objectives = [cast(Objective, self.optim.align[batch.tasks[row]]) for row in rows]
         table, blank = self.llm.embedding.weight, cast(int, self.llm.tokenizer.eos_token_id)
         pieces = None if self.align_vocabulary is None else self.align_vocabulary.to(table.device)
-        return alignment_losses(self.hear(batch), targets, objectives, table, blank, pieces).sum()
+        audio = AudioTokens(audio.embeds[rows], audio.mask[rows])
+        return alignment_losses(audio, targets, objectives, table, blank, pieces).sum()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Turn the gradient of the summed loss into that of the mean over all target tokens of the step.

@@ -216,12 +216,32 @@ def test_alignment_trains_the_bridge_and_leaves_lora_alone(tiny_config: ModelCon
     assert not any("lora_B" in key for key in changed)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_alignment_beside_the_llm_adds_its_share_on_the_tasks_that_it_trains_on(tiny_config: ModelConfig) -> None:
+    config = vary(tiny_config, {"bridge.num_queries": 8})
+    losses = {}
+    for task in ("asr", "QA"):
+        for weight in (0.0, 0.5):
+            torch.manual_seed(0)
+            model = Salmonn(config, OptimConfig(align_weight=weight)).eval()
+            batch = make_batch(model)._replace(tasks=(task,) * 5)
+            losses[task, weight] = float(model.training_step(batch, 0).detach())
+            assert model._step[0] == losses[task, 0.0], "the loss that is shown is the LLM's alone"
+            share = float(model.align(model.hear(batch), batch).detach())
+            assert losses[task, weight] == pytest.approx(losses[task, 0.0] + weight * share, rel=1e-6)
+            assert (share > 0) == (task == "asr")
+
+
 def test_alignment_and_what_follows_have_a_schedule_each() -> None:
     config = OptimConfig(lr=1e-3, warmup_steps=10, align_steps=100, min_lr=1e-5)
     plain = dataclasses.replace(config, align_steps=0)
     rates = [learning_rate_factor(step, config, 300) for step in range(301)]
     assert rates[:100] == [learning_rate_factor(step, plain, 100) for step in range(100)]
     assert rates[100:] == [learning_rate_factor(step, plain, 200) for step in range(201)]
+    faster = dataclasses.replace(config, align_lr=4e-3)
+    assert learning_rate_factor(10, faster, 300) == pytest.approx(4 * rates[10], rel=0.05)
+    assert learning_rate_factor(99, faster, 300) * 1e-3 == pytest.approx(1e-5, rel=0.2)
+    assert [learning_rate_factor(step, faster, 300) for step in range(100, 301)] == rates[100:]
 
 
 def test_an_unknown_objective_of_alignment_is_refused_by_name() -> None:

@@ -21,8 +21,9 @@ Objective = Literal["ctc", "bag"]
 with the name of a steady sound: each of its word pieces should be found somewhere among the clip's tokens (the
 aggregation cross-entropy of Xie et al. 2019, arXiv:1904.08364, without its blank)."""
 
-SHARPNESS = 20.0
-"""Turns cosines in [-1, 1] into logits that can single out one of 50,000 word pieces."""
+SHARPNESS = 32.0
+"""Turns cosines in [-1, 1] into logits that can single out one of 50,000 word pieces. Measured on the quickstart's
+validation speech after 11,200 clips of alignment: error rates by CTC of 36 % at 10, 13 at 20 (of 9,600 clips), 7 at 32."""
 
 
 def alignment_losses(
