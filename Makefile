@@ -20,10 +20,10 @@ check:
 	$(BIN)/python -m pytest --jaxtyping-packages=salmonn_lab.batch,salmonn_lab.model,salmonn_lab.data.audio,salmonn_lab.data.collate,beartype.beartype tests/model tests/data
 
 slow:
-	$(BIN)/python -m pytest -m slow --timeout 3600
+	$(BIN)/python -m pytest -m slow --timeout 3600 --numprocesses 0
 
 claims:
-	$(BIN)/python -m pytest -m claims --timeout 14400
+	$(BIN)/python -m pytest -m claims --timeout 14400 --numprocesses 0
 
 format:
 	$(BIN)/ruff check --fix .

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from salmonn_lab.config import RunConfig, differences, load_config, to_yaml
 from salmonn_lab.data.modules import SourceConfig
@@ -92,11 +93,7 @@ def test_differences_leave_machine_facts_out() -> None:
     assert differences(one, other) == ["trainer.max_steps"]
 
 
-def test_the_command_prints_the_config_and_ends_a_typo_with_code_2() -> None:
-    command = [sys.executable, "-m", "salmonn_lab.fit"]
-    printed = subprocess.run([*command, "--print-config", "seed=7"], capture_output=True, text=True, check=True)
-    assert "seed: 7" in printed.stdout
-    typo = subprocess.run([*command, "sede=7"], capture_output=True, text=True)
-    assert typo.returncode == 2
-    assert "Did you mean 'seed'?" in typo.stderr
-    assert "Traceback" not in typo.stderr
+def test_the_command_prints_the_config_and_nothing_else() -> None:
+    words = [sys.executable, "-m", "salmonn_lab.fit", "--print-config", "seed=7"]
+    printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert yaml.safe_load(printed)["seed"] == 7
