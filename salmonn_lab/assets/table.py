@@ -227,8 +227,8 @@ ASSETS = {
             "Apache-2.0, MIT, GPL-2",
             (PRETTY_MIDI, SUPRIYA),
             build_quickstart,
-            size=198_000_000,
-            version=2,
+            size=205_000_000,
+            version=3,
             readers=("py_nanotts",),
         ),
         Asset(
