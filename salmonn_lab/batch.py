@@ -103,7 +103,7 @@ class Generation:
     tokens: int | None = None
     """How many were written, the end symbol among them."""
     seconds: float | None = None
-    """How long encoders and LLM took: an equal share of the batch's time."""
+    """How long encoders and LLM took, an equal share of the batch's time; frames from a cache take none."""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, weight in sorted(state.items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -70,6 +70,15 @@ def test_greedy_text_equals_the_stepwise_argmax(model: Salmonn) -> None:
         assert answer.finished == (ids[-1] == model.llm.tokenizer.eos_token_id)
 
 
+@pytest.mark.parametrize(("filled", "tokens", "finished"), [(0, 3, True), (2, 3, True), (7, 5, False)])
+def test_an_answer_ends_at_its_first_end_symbol_whatever_fills_the_row(
+    model: Salmonn, filled: int, tokens: int, finished: bool
+) -> None:
+    end = model.llm.tokenizer.eos_token_id
+    answer = model.llm.answer(torch.tensor([9, 8, 7 if filled == 7 else end, filled, filled]))
+    assert (answer.tokens, answer.finished) == (tokens, finished)
+
+
 @pytest.mark.parametrize("beams", [1, 4])
 def test_text_does_not_depend_on_batch_mates(model: Salmonn, beams: int) -> None:
     decoding = DecodingConfig(max_new_tokens=8, num_beams=beams)
