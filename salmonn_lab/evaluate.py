@@ -17,6 +17,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from rich.markup import escape
+from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -24,7 +25,7 @@ from salmonn_lab import benchmarks, report, runs
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import Batch, Prediction
 from salmonn_lab.config import RunConfig, flatten, load_config
-from salmonn_lab.console import MENDABLE, console, run_command
+from salmonn_lab.console import MENDABLE, console, run_command, table
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
 from salmonn_lab.data.modules import SpeechDataModule
@@ -282,10 +283,13 @@ def joined(scores: Path, results: Sequence[report.BenchmarkResult]) -> list[repo
     return list({result.benchmark: result for result in [*read_results(scores), *results]}.values())
 
 
-def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResult]) -> None:
+def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResult]) -> list[report.BenchmarkResult]:
     """Write scores and report into a folder, beside what was measured before training, and print the table.
 
     What the folder already holds of other benchmarks stays in its scores and its report.
+
+    Returns:
+        the results, with what was measured before training.
     """
     earlier = {result.benchmark: result for result in read_results(run.before)}
     results = [result.since(earlier[result.benchmark]) if result.benchmark in earlier else result for result in results]
@@ -293,7 +297,15 @@ def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResul
     report.write_scores(scores, joined(scores, results))
     page = report.write_report(folder)
     console.print(report.summary_table(results, f"Results of {folder}"))
-    console.print(f"report: {page}")
+    console.print(f"report: {page}", soft_wrap=True)
+    return results
+
+
+def headline_table(measured: Mapping[str, Sequence[report.BenchmarkResult]]) -> Table:
+    """Return a line for each run's headline score on each benchmark, those of a benchmark together."""
+    rows = [(run, *report.score_rows([result])[0]) for run, results in measured.items() for result in results]
+    escaped = [[escape(cell) for cell in row] for row in sorted(rows, key=lambda row: row[1])]
+    return table(f"Results of {len(measured)} runs", ("run", *report.COLUMNS), escaped)
 
 
 def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]) -> Path:
@@ -306,7 +318,9 @@ def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]
     return run.folder / "variants" / re.sub(r"[^\w.,=-]+", "_", name) if name else run.folder
 
 
-def evaluate(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str], *, again: bool) -> None:
+def evaluate(
+    run: runs.Run, checkpoint: Path | None, overrides: Sequence[str], *, again: bool
+) -> list[report.BenchmarkResult]:
     """Measure a run on the benchmarks of its configuration, with `overrides`, and publish what comes out."""
     config = load_config([run.config_file], overrides)
     model = runs.load_model(run, checkpoint, runs.localize(config.model))
@@ -314,17 +328,16 @@ def evaluate(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str], *
     folder = destination(run, checkpoint, overrides)
     names = config.evaluation.benchmarks
     results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, again=again)
-    if runs.first_process():
-        publish(run, folder, results)
+    return publish(run, folder, results) if runs.first_process() else results
 
 
-def evaluate_stored(place: Path, checkpoint: Path | None, overrides: Sequence[str]) -> None:
+def evaluate_stored(place: Path, checkpoint: Path | None, overrides: Sequence[str]) -> list[report.BenchmarkResult]:
     """Score what a run, or one of its variants, has answered; without `benchmarks` among the overrides, all of it."""
     run = report.owner(place)
     config = load_config([run.config_file], overrides)
     folder = destination(run, checkpoint, overrides) if place == run.folder else place
     chosen = any(override.startswith("evaluation.benchmarks=") for override in overrides)
-    publish(run, folder, rescore(run, folder, config.evaluation.benchmarks if chosen else ()))
+    return publish(run, folder, rescore(run, folder, config.evaluation.benchmarks if chosen else ()))
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -363,13 +376,13 @@ def main() -> None:
     quiet_libraries()
     options = parse(sys.argv[1:])
     overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]
-    failed = []
+    measured, failed = {}, []
     for place in options.run:
         try:
             if options.rescore:
-                evaluate_stored(place, options.checkpoint, overrides)
+                measured[str(place)] = evaluate_stored(place, options.checkpoint, overrides)
             else:
-                evaluate(runs.find(place), options.checkpoint, overrides, again=options.again)
+                measured[str(place)] = evaluate(runs.find(place), options.checkpoint, overrides, again=options.again)
         except Exception as error:  # whatever it is, the other runs are worth measuring
             if len(options.run) == 1:
                 raise
@@ -377,6 +390,8 @@ def main() -> None:
             if not isinstance(error, MENDABLE):
                 console.print_exception()
             console.print(f"[bold red]{escape(str(place))}:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+    if len(options.run) > 1 and runs.first_process():
+        console.print(headline_table(measured))
     if failed:
         raise ValueError(f"{len(failed)} of {len(options.run)} runs were not measured: {', '.join(failed)}")
 
