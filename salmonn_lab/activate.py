@@ -101,8 +101,8 @@ def activate(
         if len(told) < count:
             raise ValueError(
                 f"of {len(examples)} clips only {len(told)} gave a story of {shortest} words or more without a loop or "
-                f"refusal at a LoRA scale of {scale:g}; {count} are needed: try another --lora-scale, a smaller "
-                "--min-words, or more clips"
+                f"refusal, and with an end, at a LoRA scale of {scale:g}; {count} are needed: try another "
+                "--lora-scale, a smaller --min-words, a larger --max-new-tokens, or more clips"
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_manifest(stories, told)

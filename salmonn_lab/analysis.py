@@ -16,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from salmonn_lab import benchmarks
 from salmonn_lab.batch import Example, Prediction, Score
 from salmonn_lab.benchmarks import Benchmark, Published
-from salmonn_lab.metrics.health import GENERATION, KINDS, RULES, examine, find_words, health
+from salmonn_lab.metrics.health import KINDS, RULES, examine, find_words, health
 from salmonn_lab.metrics.item import ItemMetric, Statistics, item_number
 from salmonn_lab.metrics.statistics import (
     SAME,
@@ -32,6 +32,8 @@ from salmonn_lab.metrics.statistics import (
     swap_test,
     wilson,
 )
+from salmonn_lab.metrics.timing import Speed, measure_speed
+from salmonn_lab.metrics.wer import SPLIT, Stretch, align
 
 Floats = NDArray[np.float64]
 FEW = 30
@@ -146,21 +148,6 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """How fast outputs came."""
-
-    count: int
-    """Items whose time is known."""
-    audio_seconds: float
-    seconds: float
-    rtfx: float
-    """Seconds of audio per second of work, all over all."""
-    median: float
-    """Seconds of work of the middle item."""
-    p95: float
-
-
-@dataclass(frozen=True)
 class Item:
     """One output."""
 
@@ -223,6 +210,7 @@ class Result:
     sensitivity: tuple[Variant, ...]
     confusions: tuple[Confusion, ...]
     speed: Speed | None
+    """Of the items whose length and time are known."""
     items: tuple[Item, ...]
     """Those that cost the most first."""
 
@@ -269,10 +257,6 @@ class Comparison:
     worse: int
     better_items: tuple[Flip, ...] = field(default=())
     worse_items: tuple[Flip, ...] = field(default=())
-
-
-Alignment = list[tuple[str, list[str], list[str]]]
-"""Stretches as in `Item.alignment`, in words or characters."""
 
 
 class Measured(NamedTuple):
@@ -354,7 +338,7 @@ def analyze(
     kind = KINDS.get(benchmark.task, "text")
     outputs = [with_meta(prediction, examples.get(prediction.id)) for prediction in measured.predictions]
     judged = [examine(output, kind, parsed) for output, parsed in zip(outputs, measured.parsed, strict=True)]
-    alignments = [align(measured.metric, output) if kind in ALIGNED else [] for output in outputs]
+    alignments = [align_nearest(measured.metric, output) if kind in ALIGNED else [] for output in outputs]
     gold = gold_rows(measured)
     seconds = [example_seconds(examples.get(output.id)) for output in outputs]
     sick = np.array([any(broken.values()) for broken in judged])
@@ -522,26 +506,20 @@ def sensitivity(measured: Measured) -> tuple[Variant, ...]:
 def units(metric: ItemMetric, text: str) -> list[str]:
     """Return what the metric aligns: words, or characters where it counts those, as it reads them."""
     normalizer: Callable[[str], str] | None = getattr(metric, "normalizer", None)
-    if normalizer is None:
-        return find_words(text)
-    return list(normalizer(text).strip()) if getattr(metric, "unit", "") == "character" else normalizer(text).split()
+    return find_words(text) if normalizer is None else SPLIT[getattr(metric, "unit", "word")](normalizer(text))
 
 
-def align(metric: ItemMetric, prediction: Prediction) -> Alignment:
-    """Return the stretches of the shortest way from the nearest reference to the output, see `Item.alignment`."""
+def align_nearest(metric: ItemMetric, prediction: Prediction) -> list[Stretch]:
+    """Return the alignment of an output with the nearest reference, in the metric's units."""
     written = units(metric, prediction.text)
     wanted = min(
         (units(metric, reference) for reference in prediction.references),
         key=lambda words: Levenshtein.distance(words, written),
     )
-    signs = {"equal": "=", "replace": "~", "delete": "-", "insert": "+"}
-    return [
-        (signs[step.tag], wanted[step.src_start : step.src_end], written[step.dest_start : step.dest_end])
-        for step in Levenshtein.opcodes(wanted, written)
-    ]
+    return align(wanted, written)
 
 
-def confusions(measured: Measured, kind: str, alignments: Sequence[Alignment]) -> tuple[Confusion, ...]:
+def confusions(measured: Measured, kind: str, alignments: Sequence[Sequence[Stretch]]) -> tuple[Confusion, ...]:
     """Return the commonest confusions: of words where outputs are aligned, else of whole answers."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for sign, wanted, written in chain.from_iterable(alignments):
@@ -570,16 +548,11 @@ def confusions(measured: Measured, kind: str, alignments: Sequence[Alignment]) -
 def speed(outputs: Sequence[Prediction], seconds: Sequence[float | None]) -> Speed | None:
     """Return how fast outputs came, where predictions record it and durations are known."""
     pairs = [
-        (audio, float(work))
+        (audio, work)
         for output, audio in zip(outputs, seconds, strict=True)
-        if audio and (work := (output.meta.get(GENERATION) or {}).get("seconds"))
+        if audio and (work := output.generation.seconds)
     ]
-    if not pairs:
-        return None
-    audio, work = np.array(pairs).T
-    median, p95 = np.quantile(work, [0.5, 0.95])
-    total, spent = float(audio.sum()), float(work.sum())
-    return Speed(len(pairs), total, spent, total / spent, float(median), float(p95))
+    return measure_speed(*zip(*pairs, strict=True)) if pairs else None
 
 
 def items(
@@ -588,7 +561,7 @@ def items(
     judged: Sequence[Mapping[str, bool | None]],
     gold: Statistics,
     seconds: Sequence[float | None],
-    alignments: Sequence[Alignment],
+    alignments: Sequence[Sequence[Stretch]],
 ) -> tuple[Item, ...]:
     """Return every output, those that cost the most first."""
     gained, values = gains(measured, gold), measured.values(measured.rows)

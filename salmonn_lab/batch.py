@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+GENERATION = "generation"
+"""The key of a prediction's meta under which its `Generation` stands."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -94,6 +97,18 @@ class AudioTokens:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How a text came about; None is what nobody wrote down."""
+
+    finished: bool | None = None
+    """False where the limit of new tokens cut the text off."""
+    tokens: int | None = None
+    """How many were written, the end symbol among them."""
+    seconds: float | None = None
+    """How long encoders and LLM took, an equal share of the batch's time; frames from a cache take none."""
+
+
+@dataclass(frozen=True)
 class Prediction:
     """One line of predictions.jsonl."""
 
@@ -103,6 +118,14 @@ class Prediction:
     text: str
     references: tuple[str, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    """What the manifest says of the example; under `generation`, how the text came about."""
+
+    @property
+    def generation(self) -> Generation:
+        """How the text came about."""
+        found = self.meta.get(GENERATION)
+        known = found if isinstance(found, Mapping) else {}
+        return Generation(known.get("finished"), known.get("tokens"), known.get("seconds"))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from rich.table import Table
 
 console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 """Messages and progress go to standard error; standard output is left to results."""
+MENDABLE = (ValueError, OSError, FloatingPointError)
+"""Errors that say what a user can change."""
 
 
 def progress() -> Progress:
@@ -44,7 +46,7 @@ def run_command(command: Callable[[], None]) -> None:
     """
     try:
         command()
-    except (ValueError, OSError, FloatingPointError) as error:
+    except MENDABLE as error:
         if os.environ.get("SALMONN_LAB_TRACEBACK"):
             raise
         console.print(f"[bold red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)

@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from salmonn_lab import benchmarks, report, runs
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import Batch, Prediction
-from salmonn_lab.config import RunConfig, load_config
-from salmonn_lab.console import console, run_command
+from salmonn_lab.config import RunConfig, flatten, load_config
+from salmonn_lab.console import MENDABLE, console, run_command, table
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
 from salmonn_lab.data.modules import SpeechDataModule
 from salmonn_lab.model.llm import DecodingConfig
-from salmonn_lab.predictions import append_predictions, read_predictions, write_predictions
+from salmonn_lab.predictions import Answers, read_predictions
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
 
 HARDWARE_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 """What the trainer of a prediction takes over from that of the training."""
+CODE = ("salmonn-lab", "torch", "transformers", "peft")
+"""Packages whose next version may answer otherwise."""
 
 
 class PredictionWriter(Callback):
-    """Appends each batch's predictions to one file per rank, flushed at once: a kill loses no finished batch."""
+    """Keeps each batch's predictions as soon as they are there: a kill loses no finished batch."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def part(self, rank: int | Literal["*"]) -> Path:
-        """Return the file of one rank, or the pattern of all."""
-        return self.path.with_suffix(f".rank{rank}.jsonl")
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
 
     def on_predict_batch_end(
         self,
@@ -50,7 +56,40 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Append the batch's lines."""
-        append_predictions(self.part(trainer.global_rank), outputs)
+        self.answers.append(trainer.global_rank, outputs)
+
+
+class MissingAnswers(lightning.LightningDataModule):
+    """Loads the examples of a benchmark that have no answer yet.
+
+    Which ones those are is read once all processes of the trainer run, and before any of them answers.
+    """
+
+    def __init__(
+        self, data: SpeechDataModule, benchmark: benchmarks.Benchmark, answers: Answers, *, again: bool
+    ) -> None:
+        super().__init__()
+        self.data, self.benchmark, self.answers, self.again = data, benchmark, answers, again
+
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """Return a loader, or none where every answer is there."""
+        trainer = self.trainer
+        assert trainer is not None
+        if trainer.is_global_zero and (remark := self.answers.prepare(again=self.again)):
+            console.print(f"{self.benchmark.name}: {remark}")
+        trainer.strategy.barrier()
+        examples, answered = read_manifest(resolve(self.benchmark.manifest)), self.answers.read()
+        missing = [example for example in examples if example.id not in answered]
+        if trainer.is_global_zero and answered:
+            hint = "" if missing else "; --again answers them anew"
+            console.print(f"{self.benchmark.name}: {len(answered)} of {len(examples)} answers are there already{hint}")
+        if not missing:
+            return []
+        self.data.trainer = trainer  # the loader splits the examples among the trainer's processes
+        loader = self.data.predict_loader(Examples(missing))
+        if trainer.is_global_zero:
+            console.print(f"{self.benchmark.name}: {len(missing)} to answer, the longest first, {len(loader)} batches")
+        return [loader]
 
 
 def data_module(config: RunConfig, model: Salmonn) -> SpeechDataModule:
@@ -87,34 +126,107 @@ def examples_of(names: Sequence[str]) -> list[Examples]:
     return found
 
 
+def model_provenance(model: Salmonn, data: SpeechDataModule, options: dict[str, Any]) -> dict[str, Any]:
+    """Return all that a model's answers depend on, whatever the benchmark: what is equal gives equal answers.
+
+    How many devices there are of which kind, and what shares a batch, does not count.
+    """
+    return {
+        "model": asdict(model.config),
+        "weights": {"learned": hash_weights(model.trainable_state()), **model.fingerprints()},
+        "data": {key: getattr(data.config, key) for key in ("min_seconds", "max_seconds", "channels")},
+        "trainer": {"precision": options.get("precision")},
+        "version": {name: version(name) for name in CODE},
+    }
+
+
+def hash_weights(state: Mapping[str, Tensor]) -> str:
+    """Return a hash of every bit of some weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(state.items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def benchmark_provenance(benchmark: benchmarks.Benchmark, data: SpeechDataModule) -> dict[str, Any]:
+    """Return all that answers depend on besides the model: the examples, what is asked, and how text is generated."""
+    path = Path(resolve(benchmark.manifest))
+    tasks = sorted(read_manifest(path).column("task").unique().to_pylist())
+    data.prompts.check_tasks(tasks, benchmark.name)
+    return {
+        "manifest": runs.file_hash(path),
+        "prompt": {task: data.template.replace("{}", data.prompts.prompts[task][0]) for task in tasks},
+        "decoding": asdict(DecodingConfig(**benchmark.decoding)),
+    }
+
+
 def predict(
-    model: Salmonn, data: SpeechDataModule, benchmark: benchmarks.Benchmark, path: Path, trainer_options: dict[str, Any]
+    model: Salmonn,
+    data: SpeechDataModule,
+    benchmark: benchmarks.Benchmark,
+    answers: Answers,
+    trainer_options: dict[str, Any],
+    *,
+    again: bool,
 ) -> list[Prediction]:
-    """Answer every example of a benchmark, and write the predictions in the manifest's order."""
-    examples = read_manifest(resolve(benchmark.manifest))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = PredictionWriter(path)
+    """Answer what is not answered yet of a benchmark, and return all predictions, in the manifest's order."""
     model.benchmark, model.decoding = benchmark.name, DecodingConfig(**benchmark.decoding)
-    trainer = predicting_trainer(trainer_options, benchmark.name, writer)
-    writer.part(trainer.global_rank).unlink(missing_ok=True)  # of a call that was stopped
-    data.trainer = trainer  # the loader splits the examples among the trainer's ranks
-    trainer.predict(model, data.predict_loader(Examples(examples)), return_predictions=False)
+    trainer = predicting_trainer(trainer_options, benchmark.name, PredictionWriter(answers))
+    missing = MissingAnswers(data, benchmark, answers, again=again)
+    trainer.predict(model, datamodule=missing, return_predictions=False)
     trainer.strategy.barrier()
-    parts = [writer.part(rank) for rank in range(trainer.world_size)]
-    by_id = {prediction.id: prediction for part in parts if part.is_file() for prediction in read_predictions(part)}
-    predictions = [by_id[example.id] for example in examples]
+    by_id = answers.read()
+    predictions = [by_id[example.id] for example in read_manifest(resolve(benchmark.manifest))]
     trainer.strategy.barrier()
     if trainer.is_global_zero:
-        write_predictions(path, predictions)
-        for part in path.parent.glob(writer.part("*").name):
-            part.unlink()
+        answers.finish(predictions)
     return predictions
 
 
 def measure(
-    model: Salmonn, data: SpeechDataModule, names: Sequence[str], folder: Path, trainer_options: dict[str, Any]
+    model: Salmonn,
+    data: SpeechDataModule,
+    names: Sequence[str],
+    folder: Path,
+    trainer_options: dict[str, Any],
+    *,
+    again: bool = False,
 ) -> list[report.BenchmarkResult]:
     """Predict and score benchmarks; one whose data is not there is reported as skipped, with the reason.
+
+    What the folder holds of the same model's answers to the same benchmark, decoded in the same way, is kept, whether
+    it is all or as much as there was when the answering was stopped.
+
+    Args:
+        model: answers.
+        data: makes loaders for it.
+        names: as in `benchmarks.find`.
+        folder: of the predictions.
+        trainer_options: as the training had them.
+        again: answer anew what is complete.
+
+    Raises:
+        ValueError: if two of them have the same name, as manifests of two folders may.
+        OSError: if predictions cannot be written, as on a full disk; those that are written are kept.
+    """
+    results, made_from = [], model_provenance(model, data, trainer_options)
+    for benchmark in find_benchmarks(names):
+        try:
+            resolve(benchmark.manifest)
+        except FileNotFoundError as error:
+            console.print(f"{benchmark.name}: skipped: {error}")
+            results.append(report.BenchmarkResult(benchmark.name, skipped=str(error)))
+            continue
+        provenance = flatten(made_from | benchmark_provenance(benchmark, data))
+        answers = Answers(folder / f"{benchmark.name}.jsonl", provenance)
+        predictions = predict(model, data, benchmark, answers, trainer_options, again=again)
+        results.append(report.measure(benchmark, predictions))
+    return results
+
+
+def find_benchmarks(names: Sequence[str]) -> list[benchmarks.Benchmark]:
+    """Return benchmarks by name or manifest.
 
     Raises:
         ValueError: if two of them have the same name, as manifests of two folders may.
@@ -123,32 +235,77 @@ def measure(
     for name in {row.name for row in rows}:
         if len(same := [row.manifest for row in rows if row.name == name]) > 1:
             raise ValueError(f"evaluation.benchmarks: {' and '.join(same)} are both named '{name}'; rename one")
-    results = []
-    for benchmark in rows:
-        try:
-            resolve(benchmark.manifest)
-        except FileNotFoundError as error:
-            console.print(f"{benchmark.name}: skipped: {error}")
-            results.append(report.BenchmarkResult(benchmark.name, skipped=str(error)))
-            continue
-        predictions = predict(model, data, benchmark, folder / f"{benchmark.name}.jsonl", trainer_options)
-        results.append(report.measure(benchmark, predictions))
+    return rows
+
+
+def rescore(run: runs.Run, folder: Path, names: Sequence[str] = ()) -> list[report.BenchmarkResult]:
+    """Score the predictions that a folder holds; no model is loaded.
+
+    Those of the model before training are scored again too, so that both compare whatever changed in a metric.
+
+    Args:
+        run: whose folder it is.
+        folder: the run's own, or one of its variants.
+        names: as in `benchmarks.find`; none is all that there are.
+
+    Raises:
+        FileNotFoundError: there are no predictions, or none of a benchmark that is named.
+    """
+    if before := rescore_files(run, run.predictions_before, run.before, names):
+        report.write_scores(run.before, joined(run.before, before))
+    results = rescore_files(run, folder / runs.PREDICTIONS, folder / runs.SCORES, names)
+    scored = {result.benchmark for result in results}
+    lost = [f" of {benchmark.name}" for benchmark in find_benchmarks(names) if benchmark.name not in scored]
+    if lost or not results:
+        raise FileNotFoundError(f"{folder} has no predictions{', nor'.join(lost)}: measure it without --rescore first")
     return results
 
 
-def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResult]) -> None:
+def rescore_files(run: runs.Run, folder: Path, scores: Path, names: Sequence[str]) -> list[report.BenchmarkResult]:
+    """Score the files of predictions in a folder, in the order of their earlier scores; as in `rescore`."""
+    stored = {result.benchmark: result for result in read_results(scores)}
+    there = {file.stem: file for file in sorted(folder.glob("*.jsonl"))}
+    if names:
+        rows = [benchmark for benchmark in find_benchmarks(names) if benchmark.name in there]
+    else:
+        ordered = [name for name in stored if name in there] + [name for name in there if name not in stored]
+        rows = [report.find_benchmark(name, run, stored.get(name)) for name in ordered]
+    return [report.measure(benchmark, read_predictions(there[benchmark.name])) for benchmark in rows]
+
+
+def read_results(scores: Path) -> list[report.BenchmarkResult]:
+    """Return the results in a file of scores, none where there is no file."""
+    return report.read_scores(scores) if scores.is_file() else []
+
+
+def joined(scores: Path, results: Sequence[report.BenchmarkResult]) -> list[report.BenchmarkResult]:
+    """Return the results in a file of scores, the given ones in place of those of the same benchmarks or after them."""
+    return list({result.benchmark: result for result in [*read_results(scores), *results]}.values())
+
+
+def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResult]) -> list[report.BenchmarkResult]:
     """Write scores and report into a folder, beside what was measured before training, and print the table.
 
     What the folder already holds of other benchmarks stays in its scores and its report.
+
+    Returns:
+        the results, with what was measured before training.
     """
-    earlier = {result.benchmark: result for result in report.read_scores(run.before)} if run.before.is_file() else {}
-    joined = [result.since(earlier[result.benchmark]) if result.benchmark in earlier else result for result in results]
-    scores, new = folder / runs.SCORES, {result.benchmark for result in results}
-    kept = [result for result in report.read_scores(scores) if result.benchmark not in new] if scores.is_file() else []
-    report.write_scores(scores, [*kept, *joined])
+    earlier = {result.benchmark: result for result in read_results(run.before)}
+    results = [result.since(earlier[result.benchmark]) if result.benchmark in earlier else result for result in results]
+    scores = folder / runs.SCORES
+    report.write_scores(scores, joined(scores, results))
     page = report.write_report(folder)
-    console.print(report.summary_table(joined))
-    console.print(f"report: {page}")
+    console.print(report.summary_table(results, f"Results of {folder}"))
+    console.print(f"report: {page}", soft_wrap=True)
+    return results
+
+
+def headline_table(measured: Mapping[str, Sequence[report.BenchmarkResult]]) -> Table:
+    """Return a line for each run's headline score on each benchmark, those of a benchmark together."""
+    rows = [(run, *report.score_rows([result])[0]) for run, results in measured.items() for result in results]
+    escaped = [[escape(cell) for cell in row] for row in sorted(rows, key=lambda row: row[1])]
+    return table(f"Results of {len(measured)} runs", ("run", *report.COLUMNS), escaped)
 
 
 def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]) -> Path:
@@ -161,33 +318,82 @@ def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]
     return run.folder / "variants" / re.sub(r"[^\w.,=-]+", "_", name) if name else run.folder
 
 
-def main() -> None:
-    """Run the command."""
-    quiet_libraries()
+def evaluate(
+    run: runs.Run, checkpoint: Path | None, overrides: Sequence[str], *, again: bool
+) -> list[report.BenchmarkResult]:
+    """Measure a run on the benchmarks of its configuration, with `overrides`, and publish what comes out."""
+    config = load_config([run.config_file], overrides)
+    model = runs.load_model(run, checkpoint, runs.localize(config.model))
+    data = data_module(runs.localize(config), model)
+    folder = destination(run, checkpoint, overrides)
+    names = config.evaluation.benchmarks
+    results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, again=again)
+    return publish(run, folder, results) if runs.first_process() else results
+
+
+def evaluate_stored(place: Path, checkpoint: Path | None, overrides: Sequence[str]) -> list[report.BenchmarkResult]:
+    """Score what a run, or one of its variants, has answered; without `benchmarks` among the overrides, all of it."""
+    run = report.owner(place)
+    config = load_config([run.config_file], overrides)
+    folder = destination(run, checkpoint, overrides) if place == run.folder else place
+    chosen = any(override.startswith("evaluation.benchmarks=") for override in overrides)
+    return publish(run, folder, rescore(run, folder, config.evaluation.benchmarks if chosen else ()))
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m salmonn_lab.evaluate",
-        description="Measure a trained run on benchmarks; predictions, scores and report land in its folder, or in "
-        "one of its variants/ where another checkpoint or other settings are asked for.",
+        description="Measure trained runs on benchmarks; predictions, scores and report land in each run's folder, or "
+        "in one of its variants/ where another checkpoint or other settings are asked for. What is answered already is "
+        "kept: a call that was stopped goes on where it was.",
         epilog="Example: python -m salmonn_lab.evaluate --run runs/quickstart benchmarks=[asterisk]",
     )
-    parser.add_argument("--run", required=True, help="the run's folder")
+    parser.add_argument("--run", required=True, action="append", type=Path, help="a run's folder; repeat for several")
     parser.add_argument("--checkpoint", type=Path, help="another checkpoint than the run's last.ckpt")
+    parser.add_argument("--again", action="store_true", help="answer anew what is complete")
+    parser.add_argument(
+        "--rescore",
+        action="store_true",
+        help="score the predictions that are there, without a model; --run may name one of a run's variants/",
+    )
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
         help="benchmarks=[NAME or MANIFEST, ...], model.lora.scale=2.0, trainer.devices=2",
     )
-    options = parser.parse_intermixed_args(sys.argv[1:])
-    run = runs.find(options.run)
-    folder = destination(run, options.checkpoint, options.overrides)
+    options = parser.parse_intermixed_args(arguments)
+    if options.again and options.rescore:
+        parser.error("--again answers anew, --rescore does not answer: choose one")
+    if options.checkpoint and len(options.run) > 1:
+        parser.error("--checkpoint is one run's: give one --run with it")
+    return options
+
+
+def main() -> None:
+    """Run the command."""
+    quiet_libraries()
+    options = parse(sys.argv[1:])
     overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]
-    config = load_config([run.config_file], overrides)
-    model = runs.load_model(run, options.checkpoint, runs.localize(config.model))
-    data = data_module(runs.localize(config), model)
-    results = measure(model, data, config.evaluation.benchmarks, folder / runs.PREDICTIONS, config.trainer)
-    if runs.first_process():
-        publish(run, folder, results)
+    measured, failed = {}, []
+    for place in options.run:
+        try:
+            if options.rescore:
+                measured[str(place)] = evaluate_stored(place, options.checkpoint, overrides)
+            else:
+                measured[str(place)] = evaluate(runs.find(place), options.checkpoint, overrides, again=options.again)
+        except Exception as error:  # whatever it is, the other runs are worth measuring
+            if len(options.run) == 1:
+                raise
+            failed.append(str(place))
+            if not isinstance(error, MENDABLE):
+                console.print_exception()
+            console.print(f"[bold red]{escape(str(place))}:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+    if len(options.run) > 1 and runs.first_process():
+        console.print(headline_table(measured))
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(options.run)} runs were not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

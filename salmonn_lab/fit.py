@@ -61,7 +61,7 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
     compared = names if config.evaluation.before is None else config.evaluation.before
     if compared and not run.before.is_file():
         with timed(run, "measuring before"):
-            results = measure(model, data, compared, run.predictions / "before", config.trainer)
+            results = measure(model, data, compared, run.predictions_before, config.trainer)
             if runs.first_process():
                 report.write_scores(run.before, results)
     with timed(run, "training"):

@@ -7,7 +7,6 @@ import base64
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -207,10 +206,10 @@ def percent(value: float) -> str:
     return "nan" if math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def summary_table(results: Iterable[BenchmarkResult]) -> Table:
+def summary_table(results: Iterable[BenchmarkResult], title: str = "Results") -> Table:
     """Return the scores as a table for the terminal."""
     rows = [[escape(cell) for cell in row] for row in score_rows(results)]
-    return console.table("Results", COLUMNS, rows)
+    return console.table(escape(title), COLUMNS, rows)
 
 
 def without_nan(value: Any) -> Any:
@@ -322,8 +321,7 @@ def stored_results(folder: Path) -> dict[str, BenchmarkResult]:
 
 def read_all(folder: Path) -> dict[str, list[Prediction]]:
     """Return the predictions of a run by benchmark."""
-    files = sorted((folder / runs.PREDICTIONS).glob("*.jsonl"))
-    found = {file.stem: read_predictions(file) for file in files if not re.search(r"\.rank\d+$", file.stem)}
+    found = {file.stem: read_predictions(file) for file in sorted((folder / runs.PREDICTIONS).glob("*.jsonl"))}
     return {name: predictions for name, predictions in found.items() if predictions}
 
 

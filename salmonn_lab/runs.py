@@ -61,8 +61,13 @@ class Run:
 
     @property
     def predictions(self) -> Path:
-        """A file of predictions per benchmark; those of the untrained model in `before/`."""
+        """A file of predictions per benchmark."""
         return self.folder / PREDICTIONS
+
+    @property
+    def predictions_before(self) -> Path:
+        """Those of the untrained model."""
+        return self.predictions / "before"
 
     @property
     def before(self) -> Path:

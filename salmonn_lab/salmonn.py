@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -22,7 +23,7 @@ from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from salmonn_lab.batch import AudioTokens, Batch, Frames, Prediction, Sample, Segment
+from salmonn_lab.batch import GENERATION, AudioTokens, Batch, Frames, Generation, Prediction, Sample, Segment
 from salmonn_lab.data.audio import read_audio
 from salmonn_lab.data.collate import collate
 from salmonn_lab.data.dataset import prompt_ids, target_ids
@@ -32,7 +33,7 @@ from salmonn_lab.model.alignment import Objective, alignment_losses
 from salmonn_lab.model.bridge import Bridge, BridgeConfig
 from salmonn_lab.model.checkpoint import Coverage, Original, cover, read_original
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
-from salmonn_lab.model.llm import DecodingConfig, Dtype, LanguageModel, LLMConfig, LoraConfig
+from salmonn_lab.model.llm import Answer, DecodingConfig, Dtype, LanguageModel, LLMConfig, LoraConfig
 from salmonn_lab.model.whisper import WhisperConfig
 
 Waveform = Tensor | str | Path
@@ -195,9 +196,13 @@ class Salmonn(lightning.LightningModule):
         """Return the mean loss over the batch's target tokens."""
         return self.token_losses(batch).mean()
 
-    @torch.no_grad()
     def generate(self, batch: Batch, decoding: DecodingConfig | None = None) -> list[str]:
         """Answer each prompt about its clip."""
+        return [answer.text for answer in self.answer(batch, decoding)]
+
+    @torch.no_grad()
+    def answer(self, batch: Batch, decoding: DecodingConfig | None = None) -> list[Answer]:
+        """Answer each prompt about its clip, and tell how many tokens that took, and whether it came to an end."""
         return self.llm.generate(self.hear(batch), batch, decoding or self.decoding)
 
     # For notebooks and scripts
@@ -441,9 +446,16 @@ class Salmonn(lightning.LightningModule):
         return cast(Tensor, sums).tolist()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
-        """Answer each prompt of the batch."""
-        rows = zip(batch.ids, batch.prompts, self.generate(batch), batch.references, batch.meta, strict=True)
-        return [Prediction(id, self.benchmark, prompt, text, refs, meta) for id, prompt, text, refs, meta in rows]
+        """Answer each prompt of the batch, and note how the answers came about."""
+        start = time.perf_counter()
+        answers = self.answer(batch)
+        seconds = round((time.perf_counter() - start) / len(answers), 6)
+        notes = [asdict(Generation(answer.finished, answer.tokens, seconds)) for answer in answers]
+        rows = zip(batch.ids, batch.prompts, answers, batch.references, batch.meta, notes, strict=True)
+        return [
+            Prediction(id, self.benchmark, prompt, answer.text, references, {**meta, GENERATION: note})
+            for id, prompt, answer, references, meta, note in rows
+        ]
 
     # Checkpoints
 

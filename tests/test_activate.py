@@ -34,7 +34,7 @@ def test_a_run_is_trained_on_the_stories_it_told(
         layer = next(module for module in self.modules() if hasattr(module, "lora_A") and hasattr(module, "scaling"))
         scales.append(layer.scaling["default"])
         predictions = original(self, batch, batch_idx)  # type: ignore[arg-type]
-        return [Prediction(p.id, p.benchmark, p.prompt, next(told), p.references, p.meta) for p in predictions]
+        return [Prediction(p.id, p.benchmark, p.prompt, next(told), p.references) for p in predictions]
 
     monkeypatch.setattr(Salmonn, "predict_step", predict_step)
     run = activate(trained, corpus, tmp_path / "activated", **OPTIONS)  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ import pytest
 
 from salmonn_lab import analysis, benchmarks
 from salmonn_lab.analysis import Result, analyze, compare, corrected
-from salmonn_lab.batch import Example, Prediction, Segment
+from salmonn_lab.batch import GENERATION, Example, Prediction, Segment
 from salmonn_lab.benchmarks import BENCHMARKS, Published
-from salmonn_lab.metrics.health import GENERATION, KINDS
+from salmonn_lab.metrics.health import KINDS
 
 ASR, SOUNDS = BENCHMARKS["asterisk"], BENCHMARKS["quickstart_sounds"]
 Rows = Sequence[tuple[str, str]]

@@ -114,7 +114,7 @@ def test_a_quantized_llm_is_smaller_trains_and_answers_nearly_as_the_exact_one(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_one_batch_overfits_and_the_words_come_back(tiny_config: ModelConfig) -> None:
+def test_one_batch_overfits_and_the_words_come_back_to_their_end(tiny_config: ModelConfig) -> None:
     changes = {
         "bridge.dropout": 0.0,
         "lora.dropout": 0.0,
@@ -128,6 +128,16 @@ def test_one_batch_overfits_and_the_words_come_back(tiny_config: ModelConfig) ->
     train(model, [batch] * 250, max_steps=250, gradient_clip_val=1.0)
     model.eval()
     assert model.generate(batch, DecodingConfig(12, 1)) == [references[0] for references in batch.references]
+    for beams in (1, 4):
+        model.decoding = DecodingConfig(12, beams)
+        notes = [prediction.generation for prediction in model.predict_step(batch, 0)]
+        assert [note.tokens for note in notes] == batch.target_mask.sum(1).tolist()
+        assert all(note.finished for note in notes)
+        assert len({note.seconds for note in notes}) == 1
+        assert notes[0].seconds > 0
+        model.decoding = DecodingConfig(2, beams)
+        notes = [prediction.generation for prediction in model.predict_step(batch, 0)]
+        assert {(note.tokens, note.finished) for note in notes} == {(2, False)}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -26,9 +26,6 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("audio_story_telling", "audio_speech_description"), "text"),
     **dict.fromkeys(("speech_audio_coreasoning", "fluent_speech_audio"), "text"),
 }
-GENERATION = "generation"
-"""The key of a prediction's meta that says how the text came about: `finished`, False where the limit of tokens cut it
-off; `tokens`, how many were written; `seconds`, how long it took."""
 REPEATS = 4
 """An output loops when its end repeats something at least this often."""
 REPEATS_INSIDE = 8
@@ -319,14 +316,14 @@ def examine(prediction: Prediction, kind: Kind = "text", parsed: bool | None = N
         kind: what the task asks for, see `KINDS`.
         parsed: whether the metric found an answer in it, where it looks for one.
     """
-    transcript, generation = prediction.meta.get("transcript"), prediction.meta.get(GENERATION) or {}
+    transcript = prediction.meta.get("transcript")
     output = Output(
         prediction.text,
         prediction.prompt,
         prediction.references,
         kind,
         transcript if isinstance(transcript, str) else None,
-        generation.get("finished"),
+        prediction.generation.finished,
         parsed,
     )
     return {name: judge(rule, output) for name, rule in RULES.items()}

@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
@@ -22,6 +22,8 @@ GIGASPEECH_DROPPED = re.compile(
 """Fillers and tags that the official scoring of GigaSpeech leaves out."""
 SILENCES = frozenset(("SIL", "SP", "SPN", "<EPS>"))
 """What lexicons and aligners write between phones."""
+REMEMBERED = 32_768
+"""Texts whose normalized form is kept: a report reads each output and reference of a test set several times."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def _english() -> EnglishTextNormalizer:
     return EnglishTextNormalizer()
 
 
+@lru_cache(REMEMBERED)
 def whisper_en(text: str) -> str:
     """Apply Whisper's normalizer for English: spelling, numbers, contractions, no punctuation, no fillers."""
     # It multiplies numbers out: a model that loops on a digit or on "million" would run into Python's limit of 4,300.

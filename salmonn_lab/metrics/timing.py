@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 
-class Speed(NamedTuple):
+@dataclass(frozen=True)
+class Speed:
     """Totals over all items, and the spread of the seconds that one takes."""
 
+    count: int
+    """Items."""
+    audio_seconds: float
+    seconds: float
+    """Of work."""
     rtfx: float
-    """Seconds of audio per second of work, all audio over all work, as the Open ASR leaderboard has it."""
-    rtf: float
-    """Its inverse; not the mean of the items' own factors, in which short clips weigh as much as long ones."""
+    """Seconds of audio per second of work, all audio over all work, as the Open ASR leaderboard has it; not the mean of
+    the items' own factors, in which short clips weigh as much as long ones."""
     median: float
     """Seconds of work of the middle item."""
     p95: float
@@ -37,4 +42,5 @@ def measure_speed(durations: Sequence[float], seconds: Sequence[float]) -> Speed
     if not (audio > 0).all() or not (work > 0).all():
         raise ValueError("durations and times must be positive")
     median, p95 = np.quantile(work, [0.5, 0.95])
-    return Speed(float(audio.sum() / work.sum()), float(work.sum() / audio.sum()), float(median), float(p95))
+    total, spent = float(audio.sum()), float(work.sum())
+    return Speed(len(work), total, spent, total / spent, float(median), float(p95))

@@ -22,16 +22,21 @@ SPLIT: dict[Unit, Callable[[str], list[str]]] = {
     "phone": str.split,
 }
 """Takes a normalized text apart into units."""
+SIGNS = {"equal": "=", "replace": "~", "delete": "-", "insert": "+"}
+"""Of rapidfuzz's names for what happens to units."""
 MAXIMUM_SPEAKERS = 6
 """Beyond which the orders of speakers are too many to try."""
 
 
-class Edit(NamedTuple):
-    """A step of an alignment; the side on which nothing stands is empty."""
+class Stretch(NamedTuple):
+    """Neighbouring units of an alignment to which the same happened."""
 
-    kind: Literal["equal", "substitution", "deletion", "insertion"]
-    reference: str
-    output: str
+    sign: str
+    """`=`, `~` (substituted), `-` (missing) or `+` (added)."""
+    reference: Sequence[str]
+    """Empty where something was added."""
+    output: Sequence[str]
+    """Empty where something is missing."""
 
 
 class ErrorRate(ItemMetric):
@@ -216,23 +221,9 @@ def count_edits(reference: Sequence[str], output: Sequence[str]) -> tuple[int, i
     return substitutions, deletions, count - substitutions - deletions, units
 
 
-def align(reference: str, output: str, unit: Unit = "word") -> list[Edit]:
-    """Return the steps from reference to output, unit by unit: the alignment that `ErrorRate` counts.
-
-    Args:
-        reference: normalized.
-        output: normalized in the same way.
-        unit: what is aligned.
-    """
-    wanted, written = SPLIT[unit](reference), SPLIT[unit](output)
-    steps: list[Edit] = []
-    for step in Levenshtein.opcodes(wanted, written):
-        kind, left, right = step.tag, wanted[step.src_start : step.src_end], written[step.dest_start : step.dest_end]
-        if kind == "insert":
-            steps += [Edit("insertion", "", word) for word in right]
-        elif kind == "delete":
-            steps += [Edit("deletion", word, "") for word in left]
-        else:
-            name: Literal["equal", "substitution"] = "equal" if kind == "equal" else "substitution"
-            steps += [Edit(name, *pair) for pair in zip(left, right, strict=True)]
-    return steps
+def align(reference: Sequence[str], output: Sequence[str]) -> list[Stretch]:
+    """Return the way from the units of a reference to those of an output: the alignment that `ErrorRate` counts."""
+    return [
+        Stretch(SIGNS[step.tag], reference[step.src_start : step.src_end], output[step.dest_start : step.dest_end])
+        for step in Levenshtein.opcodes(reference, output)
+    ]

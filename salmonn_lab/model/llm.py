@@ -138,6 +138,17 @@ class Rows(NamedTuple):
     """The token that stands at each position where it is part of the answer, else `IGNORE`."""
 
 
+class Answer(NamedTuple):
+    """A text that the LLM wrote."""
+
+    text: str
+    """Special tokens removed."""
+    tokens: int
+    """How many were written, the end symbol among them."""
+    finished: bool
+    """Whether the end symbol came before the limit of new tokens."""
+
+
 class LanguageModel(nn.Module):
     """A causal LM whose own weights are frozen; LoRA is all of it that learns."""
 
@@ -234,8 +245,8 @@ class LanguageModel(nn.Module):
         return functional.cross_entropy(logits.float(), following[predicting], reduction="none")
 
     @torch.no_grad()
-    def generate(self, audio: AudioTokens, batch: Batch, decoding: DecodingConfig) -> list[str]:
-        """Return one answer per clip, special tokens removed."""
+    def generate(self, audio: AudioTokens, batch: Batch, decoding: DecodingConfig) -> list[Answer]:
+        """Return one answer per clip."""
         rows = self.layout(audio, batch, target=False)
         ids = self.model.generate(
             inputs_embeds=rows.embeds,
@@ -248,7 +259,14 @@ class LanguageModel(nn.Module):
             pad_token_id=self.pad_id,
             eos_token_id=self.tokenizer.eos_token_id,
         )
-        return [decode(self.tokenizer, row).strip() for row in ids]
+        return [self.answer(row) for row in ids.cpu()]
+
+    def answer(self, ids: Int[Tensor, " length"]) -> Answer:
+        """Return what was written, given the tokens of a row; what follows the end symbol is padding."""
+        (ends,) = torch.nonzero(ids == self.tokenizer.eos_token_id, as_tuple=True)
+        finished = len(ends) > 0
+        tokens = int(ends[0]) + 1 if finished else len(ids)
+        return Answer(decode(self.tokenizer, ids).strip(), tokens, finished)
 
     def layout(self, audio: AudioTokens, batch: Batch, *, target: bool) -> Rows:
         """Lay out `before | audio | after | target` without holes; padding at the end, or left without target."""

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from salmonn_lab.batch import Prediction
-from salmonn_lab.metrics.health import GENERATION, RULES, Count, Kind, examine, find_language, health, symptoms
+from salmonn_lab.batch import GENERATION, Prediction
+from salmonn_lab.metrics.health import RULES, Count, Kind, examine, find_language, health, symptoms
 
 PROMPT = "USER: <Speech><SpeechHere></Speech> Write down what is said.\nASSISTANT:"
 GERMAN = "Das ist nicht der Hund, den ich mit dem Auto sah."

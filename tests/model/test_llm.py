@@ -55,9 +55,9 @@ def test_token_losses_equal_the_stock_models_loss(model: Salmonn) -> None:
 
 def test_greedy_text_equals_the_stepwise_argmax(model: Salmonn) -> None:
     batch, tokens = make_batch(model), audio([1, 2, 3, 4, 5], model.llm.dim)
-    texts = model.llm.generate(tokens, batch, DecodingConfig(max_new_tokens=6, num_beams=1))
+    answers = model.llm.generate(tokens, batch, DecodingConfig(max_new_tokens=6, num_beams=1))
     rows = model.llm.layout(tokens, batch, target=False)
-    for index, text in enumerate(texts):
+    for index, answer in enumerate(answers):
         row, ids = rows.embeds[index][rows.mask[index]], []
         for _ in range(6):
             token = int(model.llm.model(inputs_embeds=row[None]).logits[0, -1].argmax())
@@ -65,7 +65,18 @@ def test_greedy_text_equals_the_stepwise_argmax(model: Salmonn) -> None:
             if token == model.llm.tokenizer.eos_token_id:
                 break
             row = torch.cat([row, model.llm.embedding(torch.tensor([token]))])
-        assert text == model.llm.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert answer.text == model.llm.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert answer.tokens == len(ids)
+        assert answer.finished == (ids[-1] == model.llm.tokenizer.eos_token_id)
+
+
+@pytest.mark.parametrize(("filled", "tokens", "finished"), [(0, 3, True), (2, 3, True), (7, 5, False)])
+def test_an_answer_ends_at_its_first_end_symbol_whatever_fills_the_row(
+    model: Salmonn, filled: int, tokens: int, finished: bool
+) -> None:
+    end = model.llm.tokenizer.eos_token_id
+    answer = model.llm.answer(torch.tensor([9, 8, 7 if filled == 7 else end, filled, filled]))
+    assert (answer.tokens, answer.finished) == (tokens, finished)
 
 
 @pytest.mark.parametrize("beams", [1, 4])
