@@ -98,7 +98,7 @@ def predict(
     trainer = predicting_trainer(trainer_options, benchmark.name, writer)
     writer.part(trainer.global_rank).unlink(missing_ok=True)  # of a call that was stopped
     data.trainer = trainer  # the loader splits the examples among the trainer's ranks
-    trainer.predict(model, data.predict_loader(Examples(examples)), return_predictions=False)
+    trainer.predict(model, data.predict_loader(Examples(examples, benchmark.prompt)), return_predictions=False)
     trainer.strategy.barrier()
     parts = [writer.part(rank) for rank in range(trainer.world_size)]
     by_id = {prediction.id: prediction for part in parts if part.is_file() for prediction in read_predictions(part)}
