@@ -629,7 +629,10 @@ def compare(benchmark: Benchmark, here: Sequence[Prediction], there: Sequence[Pr
     for id in shared:
         if ours[id].references != theirs[id].references:
             raise ValueError(f"{benchmark.name}: item '{id}' has other references in the other run")
-    a, b = (measure(benchmarks.without_tools(benchmark), [predictions[id] for id in shared]) for predictions in (ours, theirs))
+    a, b = (
+        measure(benchmarks.without_tools(benchmark), [predictions[id] for id in shared])
+        for predictions in (ours, theirs)
+    )
     headline, sign = benchmark.headline, 1 if benchmark.higher_is_better else -1
     difference = paired_bootstrap(a.rows, b.rows, a.score)[headline]
     p_swap = swap_test(a.rows, b.rows, a.score)[headline]

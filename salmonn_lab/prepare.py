@@ -23,7 +23,7 @@ column is what; the manifest is named as the file, and measured as its task is:
   config: en-US                # of a dataset of the hub, as are the next two
   split: train                 # test, if left out
   revision: 75900a7            # a commit; without one, the next reading may give something else
-  task: asr                    # how outputs are judged: asr, audiocaption, sound_label, audio_QA, translation_en2de, ...
+  task: asr                    # how outputs are judged: asr, audiocaption, sound_label, audio_QA, ...
   columns:
     audio: audio               # 'audio', if left out; decoded by this kit, not by the dataset
     target: transcription      # the right answer, or one of them; of choices also the letter, or the number from 0

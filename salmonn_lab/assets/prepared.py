@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from salmonn_lab.data.corpora import readers
-
 PREFIX = "data:"
 
 
@@ -15,13 +13,18 @@ def data_root() -> Path:
     return Path(os.environ.get("SALMONN_LAB_DATA") or "data").expanduser()
 
 
+# The table of corpora is imported when a manifest is asked for: it brings the libraries of all readers with it.
+
+
 def location(reference: str) -> Path:
     """Return where the manifest behind `data:CORPUS/SPLIT` is, or would be.
 
     Raises:
         ValueError: there is no such corpus or split.
     """
-    corpus, _, split = reference.removeprefix(PREFIX).partition("/")
+    from salmonn_lab.data.corpora import readers
+
+    corpus, split = parse(reference)
     readers.find_split(corpus, split)
     return data_root() / readers.manifest_name(corpus, split)
 
@@ -33,13 +36,21 @@ def locate(reference: str) -> Path:
         ValueError: there is no such corpus or split.
         FileNotFoundError: it was not prepared; says what is missing, where to get it, and the command to type.
     """
+    from salmonn_lab.data.corpora import readers
+
     path = location(reference)
     if not path.is_file():
-        corpus, _, split = reference.removeprefix(PREFIX).partition("/")
+        name, split = parse(reference)
+        corpus = readers.CORPORA[name]
         raise FileNotFoundError(
-            f"{path} is not there: get {corpus} ({readers.CORPORA[corpus].how_to_get}), then run "
-            f"`python -m salmonn_lab.prepare {corpus} --root DIR --split {split}`, where DIR is "
-            f"{readers.CORPORA[corpus].folder}. SALMONN_LAB_DATA names another folder of manifests than data/ "
-            f"(licence: {readers.CORPORA[corpus].licence})"
+            f"{path} is not there: get {name} ({corpus.how_to_get}; licence: {corpus.licence}), then run "
+            f"`python -m salmonn_lab.prepare {name} --root DIR --split {split}`, where DIR is {corpus.folder}. "
+            "SALMONN_LAB_DATA names another folder of manifests than data/"
         )
     return path
+
+
+def parse(reference: str) -> tuple[str, str]:
+    """Return the corpus and the split that a reference names."""
+    corpus, _, split = reference.removeprefix(PREFIX).partition("/")
+    return corpus, split

@@ -93,8 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m salmonn_lab.benchmarks",
         description=main.__doc__,
-        epilog=f"Prepared manifests are looked for in {data_root()}; SALMONN_LAB_DATA names another folder. Any manifest "
-        "is a benchmark too: python -m salmonn_lab.evaluate --run RUN 'benchmarks=[NAME or MANIFEST, ...]'",
+        epilog=f"Prepared manifests are looked for in {data_root()}; SALMONN_LAB_DATA names another folder. Any "
+        "manifest is a benchmark too: python -m salmonn_lab.evaluate --run RUN 'benchmarks=[NAME or MANIFEST, ...]'",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="print the whole row: prompt, decoding, sources, ...")
     names = parser.parse_args().names

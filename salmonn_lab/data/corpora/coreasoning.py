@@ -60,8 +60,8 @@ def read(root: Path, audio_folder: Path) -> Reading:
     """Return spoken questions over sounds that decide the answer: an example for each question, class and clip.
 
     SALMONN's own clips for this task were never released; this set is what anybody can make. The sounds are those of
-    ESC-50's fifth fold (`meta/esc50.csv`, `audio/`), as github.com/karolpiczak/ESC-50 has them. The questions are texts:
-    the speech is the user's, read or synthesized, in `questions/<name>.wav` (or another format). Each mixture is
+    ESC-50's fifth fold (`meta/esc50.csv`, `audio/`), as github.com/karolpiczak/ESC-50 has them. The questions are
+    texts: the speech is the user's, read or synthesized, in `questions/<name>.wav` (or another format). Each mixture is
     written below `audio_folder`: the sound, repeated as long as it takes, at a set level, the question 10 dB above it.
     Every accepted answer is a reference. Left out are items without a recording of the sound or the question.
 

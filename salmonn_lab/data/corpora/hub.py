@@ -110,8 +110,8 @@ def read(
     """Return the rows of a dataset as examples of one task.
 
     Audio is not decoded here: what is inside of the dataset is written below `audio_folder` as it is, and a path is
-    used where it leads. Left out are rows without audio, rows whose target is empty, and questions none of whose choices
-    is the answer. A class label is its name.
+    used where it leads. Left out are rows without audio, rows whose target is empty, and questions none of whose
+    choices is the answer. A class label is its name.
 
     Args:
         source: a parquet file, a folder of them, or the name of a dataset of the hub.

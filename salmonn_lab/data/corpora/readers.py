@@ -369,7 +369,7 @@ CORPORA: dict[str, Corpus] = {
     ),
     "coreasoning": Corpus(
         read=lambda root, _, folder: coreasoning.read(root, folder / "coreasoning_audio"),
-        folder="a folder that holds ESC-50 (meta/esc50.csv, audio/*.wav) and questions/<question>.wav, each question of "
+        folder="a folder that holds ESC-50 (meta/esc50.csv, audio/*.wav) and questions/<name>.wav, each question of "
         "the rule set read by a voice",
         splits={"test": Split((coreasoning.TABLE,), coreasoning.count())},
         licence="CC BY-NC 3.0 (ESC-50), Apache-2.0 (rule set)",
