@@ -38,7 +38,7 @@ def items_of(benchmark: Benchmark, found: int | None) -> str:
 
 def shown(value: float, metric: str) -> str:
     """Return a score as it is printed: shares as percentages."""
-    return f"{value:.2f}" if metric in NUMBERS else f"{100 * value:.1f} %"
+    return f"{value:g}" if metric in NUMBERS else f"{100 * value:.1f} %"
 
 
 def row_of(benchmark: Benchmark) -> tuple[str, ...]:

@@ -236,9 +236,9 @@ def count_edits(references: Sequence[Sequence[str]], outputs: Sequence[Sequence[
     units = np.array([len(reference) for reference in references], dtype=np.int64)
     lost = units - np.array([len(output) for output in outputs], dtype=np.int64)
     edits = pairwise_scores(references, outputs, Levenshtein.distance)
-    # What is beyond the difference of lengths is substitutions, and pairs of a deletion and an insertion. A pair is
-    # worth its two edits only for a unit kept that substitutions alone would not keep: an alignment without pairs keeps
-    # `length - edits` units of the longer text, and where no alignment at all keeps more, there are no pairs.
+    # What is beyond the difference of lengths is substitutions, and pairs of a deletion and an insertion. An alignment
+    # of that many edits keeps `longer length - edits` units, and one more for each pair. Where no alignment whatever
+    # keeps more, there are no pairs, and the alignment itself, which takes longer, need not be known.
     substitutions = edits - np.abs(lost)
     unsure = np.flatnonzero(substitutions > 1)
     chosen = [references[place] for place in unsure], [outputs[place] for place in unsure]
