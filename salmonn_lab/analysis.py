@@ -187,7 +187,7 @@ class Result:
     """The commonest, and how often each was used."""
     count: int
     expected: int | None
-    """Examples of the manifest, where it is there."""
+    """Items as published; where nobody says, examples of the manifest, if that is there."""
     scores: tuple[Score, ...]
     before: Mapping[str, float]
     """Scores of the untrained model."""
@@ -354,7 +354,7 @@ def analyze(
         decoding=benchmark.decoding,
         prompts=tuple(Counter(output.prompt for output in outputs).most_common(3)),
         count=len(outputs),
-        expected=len(examples) or None,
+        expected=benchmark.count or len(examples) or None,
         scores=scores,
         before=before,
         baseline=benchmarks.baseline(benchmark, measured.predictions),
@@ -389,7 +389,8 @@ def gold_rows(measured: Measured) -> Statistics:
     """Return the headline rows that the items would have, were every output its first reference."""
     name = next(name for name, metric in measured.metrics.items() if metric is measured.metric)
     outputs = [replace(prediction, text=prediction.references[0]) for prediction in measured.predictions]
-    (metric,) = benchmarks.measure(replace(measured.benchmark, metrics=(name,)), outputs).values()
+    alone = replace(benchmarks.without_tools(measured.benchmark), metrics=(name,))
+    (metric,) = benchmarks.measure(alone, outputs).values()
     return rows_of(metric)
 
 
@@ -497,7 +498,7 @@ def sensitivity(measured: Measured) -> tuple[Variant, ...]:
     found = []
     for other in family:
         if other in benchmarks.METRICS:
-            alone = replace(measured.benchmark, metrics=(other,))
+            alone = replace(benchmarks.without_tools(measured.benchmark), metrics=(other,))
             variant = measured if other == name else measure(alone, measured.predictions)
             found.append(Variant(other, variant.metric.signature, variant.interval()))
     return tuple(found) if len(found) > 1 else ()
@@ -601,7 +602,10 @@ def compare(benchmark: Benchmark, here: Sequence[Prediction], there: Sequence[Pr
     for id in shared:
         if ours[id].references != theirs[id].references:
             raise ValueError(f"{benchmark.name}: item '{id}' has other references in the other run")
-    a, b = (measure(benchmark, [predictions[id] for id in shared]) for predictions in (ours, theirs))
+    a, b = (
+        measure(benchmarks.without_tools(benchmark), [predictions[id] for id in shared])
+        for predictions in (ours, theirs)
+    )
     headline, sign = benchmark.headline, 1 if benchmark.higher_is_better else -1
     difference = paired_bootstrap(a.rows, b.rows, a.score)[headline]
     p_swap = swap_test(a.rows, b.rows, a.score)[headline]

@@ -86,7 +86,7 @@ class MissingAnswers(lightning.LightningDataModule):
         if not missing:
             return []
         self.data.trainer = trainer  # the loader splits the examples among the trainer's processes
-        loader = self.data.predict_loader(Examples(missing))
+        loader = self.data.predict_loader(Examples(missing, self.benchmark.prompt))
         if trainer.is_global_zero:
             console.print(f"{self.benchmark.name}: {len(missing)} to answer, the longest first, {len(loader)} batches")
         return [loader]
@@ -152,11 +152,14 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
 def benchmark_provenance(benchmark: benchmarks.Benchmark, data: SpeechDataModule) -> dict[str, Any]:
     """Return all that answers depend on besides the model: the examples, what is asked, and how text is generated."""
     path = Path(resolve(benchmark.manifest))
-    tasks = sorted(read_manifest(path).column("task").unique().to_pylist())
-    data.prompts.check_tasks(tasks, benchmark.name)
+    asked = {"": benchmark.prompt}
+    if benchmark.prompt is None:
+        tasks = sorted(read_manifest(path).column("task").unique().to_pylist())
+        data.prompts.check_tasks(tasks, benchmark.name)
+        asked = {task: data.prompts.prompts[task][0] for task in tasks}
     return {
         "manifest": runs.file_hash(path),
-        "prompt": {task: data.template.replace("{}", data.prompts.prompts[task][0]) for task in tasks},
+        "prompt": {task: data.template.replace("{}", prompt or "") for task, prompt in asked.items()},
         "decoding": asdict(DecodingConfig(**benchmark.decoding)),
     }
 

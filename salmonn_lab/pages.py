@@ -42,6 +42,12 @@ def shown_range(low: float | None, high: float | None, result: Record, metric: s
     return "" if low is None else f"{shown(low, result, metric)} to {shown(high, result, metric)}"
 
 
+def counted(count: int, result: Record) -> str:
+    """Return how many items a score is of, and how many it should be of where that differs."""
+    expected = result["expected"]
+    return str(count) if expected in (None, count) else f"{count} of expected {expected}"
+
+
 def signed(value: float | None, result: Record) -> str:
     """Return a difference of headline scores; of shares in points."""
     if value is None:
@@ -63,7 +69,7 @@ def render_html(report: Record) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": share, "p_value": p_value, "of": shown, "signed": signed}
+    environment.filters |= {"share": share, "p_value": p_value, "of": shown, "signed": signed, "counted": counted}
     environment.globals |= {"range_of": shown_range, "missing": MISSING}
     page = environment.get_template("report.html").render(
         report=report, data=script_data(report), shows=columns_shown(report["results"])
@@ -142,7 +148,7 @@ def score_rows(report: Record) -> list[tuple[str, ...]]:
                     "" if before is None else shown(before, result, metric),
                     shown(score["value"], result, metric),
                     shown_range(score["low"], score["high"], result, metric),
-                    str(score["count"]),
+                    counted(score["count"], result),
                     "" if not head or result["baseline"] is None else shown(result["baseline"], result),
                     f"{shown(published['value'], result)} ({published['source']})" if head and published else "",
                     signed(result["delta"], result) if head and result["published"] else "",
@@ -266,7 +272,7 @@ def render_latex(report: Record) -> str:
             score["metric"],
             shown(score["value"], result),
             *(shown(score[end], result) for end in ("low", "high")),
-            str(score["count"]),
+            counted(score["count"], result),
             shown(published["value"], result) if published else "",
         )
         name, metric, value, low, high, *rest = map(latex, cells)
@@ -300,6 +306,7 @@ def render_csv(report: Record) -> str:
             "low",
             "high",
             "count",
+            "expected",
             "before",
             "baseline",
             "published",
@@ -320,6 +327,7 @@ def render_csv(report: Record) -> str:
                         score["low"],
                         score["high"],
                         score["count"],
+                        result["expected"],
                     ),
                     *(result["before"].get(score["metric"]), result["baseline"] if head else None),
                     *(published["value"], published["source"], score["signature"]),

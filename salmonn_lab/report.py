@@ -277,8 +277,10 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
         examples = read_examples(benchmark, remarks)
         before = {score.metric: score.value for score in (stored[name].before or ())} if name in stored else {}
         result = analysis.analyze(benchmark, answers[name], examples, before)
-        if result.expected and result.expected != result.count:
-            remarks.append(f"{name}: {result.count} of the {result.expected} examples of the manifest were answered")
+        if benchmark.count not in (None, result.count):
+            remarks.append(f"{name}: {result.count} of {benchmark.count} published items were answered")
+        if examples and len(examples) != result.count:
+            remarks.append(f"{name}: {result.count} of the {len(examples)} examples of the manifest were answered")
         results.append(embed(result, examples, clips, players // len(ordered), remarks))
         if name in others:
             comparisons.append(analysis.compare(benchmark, answers[name], others[name]))

@@ -9,18 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from salmonn_lab.assets import find_ready
 from salmonn_lab.batch import Example, Prediction, Score, Segment
 from salmonn_lab.benchmarks import (
     BENCHMARKS,
     METRICS,
+    NUMBERS,
     TASKS,
     Benchmark,
     baseline,
     find,
+    measure,
     metrics_for,
     score,
     score_items,
+    without_tools,
 )
+from salmonn_lab.data.corpora.readers import CORPORA
 from salmonn_lab.data.manifest import write_manifest
 from salmonn_lab.data.prompts import PromptPool
 from salmonn_lab.model.llm import DecodingConfig
@@ -37,19 +42,59 @@ def predict(*rows: tuple[str, str], benchmark: str = "b", choices: list[str] | N
     return [Prediction(str(i), benchmark, "", text, (reference,), meta) for i, (text, reference) in enumerate(rows)]
 
 
+def installed(name: str) -> str:
+    """Skip a test of a row whose tokenizer is not installed."""
+    if "bleu_ja" in BENCHMARKS[name].metrics and find_spec("MeCab") is None:
+        pytest.skip("the Japanese tokenizer is not installed")
+    return name
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_row_names_a_task_metrics_headline_and_decoding_that_exist(name: str) -> None:
-    benchmark = find(name)
+    benchmark = find(installed(name))
     assert benchmark is BENCHMARKS[name]
     assert benchmark.name == name
     assert benchmark.task in TASKS
-    assert benchmark.manifest.startswith("asset:")
+    assert benchmark.manifest.startswith(("asset:", "data:"))
+    find_ready(benchmark.manifest)  # which refuses what there is none of
     assert benchmark.licence
     assert benchmark.how_to_get
+    assert benchmark.count is None or benchmark.count > 0
+    assert {*benchmark.metrics, *benchmark.where_present} <= METRICS.keys()
     DecodingConfig(**benchmark.decoding)
-    owner = [metric for metric in metrics_for(benchmark).values() if benchmark.headline in metric.keys]
+    metrics = metrics_for(without_tools(benchmark)).values()
+    keys = [key for metric in metrics for key in metric.keys]
+    assert len(set(keys)) == len(keys)
+    owner = [metric for metric in metrics if benchmark.headline in metric.keys]
     assert len(owner) == 1
     assert owner[0].higher_is_better == benchmark.higher_is_better
+
+
+@pytest.mark.parametrize("name", [name for name, row in BENCHMARKS.items() if row.manifest.startswith("data:")])
+def test_a_row_about_a_corpus_asks_one_prompt_and_gives_the_corpus_its_due(name: str) -> None:
+    benchmark = BENCHMARKS[name]
+    assert benchmark.prompt is not None
+    prompt = PromptPool({benchmark.task: [benchmark.prompt]}).ask(
+        Example("a", (), benchmark.task, "x", question="q?"), "USER: {}"
+    )
+    assert prompt.startswith("USER: <Speech><SpeechHere></Speech> ")
+    corpus, split = benchmark.manifest.removeprefix("data:").split("/")
+    assert benchmark.count == CORPORA[corpus].splits[split].count
+    for published in (benchmark.published, *benchmark.reported):
+        assert published is None or (published.source and 0 <= published.value < 100)
+
+
+def test_every_corpus_that_can_be_prepared_is_a_benchmark() -> None:
+    used = {row.manifest.removeprefix("data:").split("/")[0] for row in BENCHMARKS.values()}
+    assert CORPORA.keys() <= used
+
+
+def test_numbers_of_the_paper_are_shares_where_the_headline_is() -> None:
+    published = {name: row.published.value for name, row in BENCHMARKS.items() if row.published}
+    assert published["librispeech_test_clean"] == 0.021
+    assert published["covost2_en_zh"] == 0.331
+    assert published["story"] == 82.57
+    assert all(value < 1 for name, value in published.items() if BENCHMARKS[name].headline not in NUMBERS)
 
 
 def test_every_task_that_is_measured_has_prompts_and_known_metrics() -> None:
@@ -138,7 +183,7 @@ def test_a_manifest_is_measured_as_its_tasks_are(
     [
         ("mine.jsonl", ["fluent_speech_audio"], "no metric yet for task 'fluent_speech_audio'; there are for asr, "),
         ("mine.jsonl", ["QA", "asr"], "tasks QA, asr are not measured alike"),
-        ("asterisk.jsonl", ["asr"], "'asterisk' is a benchmark of the table"),
+        ("asterisk.jsonl", ["asr"], "'asterisk' is a benchmark of the table; ask for it by its name"),
     ],
 )
 def test_a_manifest_that_cannot_be_one_benchmark_is_refused(
@@ -160,11 +205,62 @@ def test_a_transcript_is_scored_with_interval_count_and_signature() -> None:
 
 
 def test_scores_depend_neither_on_order_nor_on_repetitions() -> None:
-    outputs = predict(("red", "red"), ("green", "blue"), ("a blue one", "blue"), ("no", "red"))
+    rows = (("red", "red"), ("green", "blue"), ("a blue one", "blue"), ("no", "red"))
+    outputs = predict(*rows, choices=["red", "blue", "green"])
     for name in BENCHMARKS:
-        expected = score(BENCHMARKS[name], outputs)
-        assert score(BENCHMARKS[name], iter([*reversed(outputs), outputs[1]])) == expected
-        assert expected[0].metric == BENCHMARKS[name].headline
+        benchmark = without_tools(BENCHMARKS[installed(name)])
+        expected = score(benchmark, outputs, samples=10)
+        assert score(benchmark, iter([*reversed(outputs), outputs[1]]), samples=10) == expected
+        assert expected[0].metric == benchmark.headline
+
+
+def test_slots_are_scored_by_slu_f1_where_all_of_a_command_are_asked_for() -> None:
+    outputs = predict(("Time: nine am; date: today", "date: today; time: nine am"), ("None.", "none"))
+    scores = {item.metric: item.value for item in score(find("slurp_slots"), outputs)}
+    assert scores["slu_f1"] == scores["span_f1"] == 1
+    invented = score(find("slurp_slots"), [*outputs, *predict(("date: now", "none"))[:1]][1:])
+    assert invented[0].value == 0
+
+
+def test_pairs_of_clips_are_judged_by_the_first_answer() -> None:
+    outputs = predict(("Yes, there is no other speaker.", "yes"), ("No.", "yes"), choices=["yes", "no"])
+    assert score(find("voxceleb1"), outputs)[0].value == 0.5
+
+
+def test_emotions_have_balanced_accuracy_beside_the_plain_one_and_a_constant_to_beat() -> None:
+    outputs = predict(("sad", "sad"), ("sad", "sad"), ("sad", "happy"), ("glad", "angry"))
+    scores = {item.metric: item.value for item in score(find("iemocap"), outputs)}
+    assert scores["weighted_accuracy"] == 0.5
+    assert scores["unweighted_accuracy"] == pytest.approx(1 / 3)
+    assert baseline(find("iemocap"), outputs) == 0.5
+
+
+def test_captions_are_measured_without_the_tools_that_are_not_here_and_a_warning_names_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SALMONN_LAB_METEOR", raising=False)
+    monkeypatch.delenv("SALMONN_LAB_SPICE", raising=False)
+    with pytest.warns(UserWarning, match="audiocaps is measured without meteor: METEOR is scored by its authors'"):
+        metrics = measure(find("audiocaps"), predict(("a dog", "a dog barks"), ("rain", "rain")))
+    assert list(metrics) == ["caption_overlap", "cider_d", "caption_bleu"]
+
+
+def test_a_score_that_two_metrics_give_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wider(type(METRICS["cider_d"]({"a": ["x"]}))):  # type: ignore[misc]
+        keys = ("spider", "cider_d")
+
+    monkeypatch.setitem(METRICS, "spider", Wider)
+    benchmark = replace(BENCHMARKS["audiocaps"], where_present=("spider",))
+    assert list(metrics_for(benchmark, {"a": ["x"]})) == ["caption_overlap", "caption_bleu", "spider"]
+
+
+def test_what_a_score_needs_is_missed_before_a_model_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(references: object) -> None:
+        raise ImportError("BLEU of Japanese needs MeCab")
+
+    monkeypatch.setitem(METRICS, "bleu_ja", refuse)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="covost2_en_ja: BLEU of Japanese needs MeCab"):
+        find("covost2_en_ja")
 
 
 def test_answers_are_chosen_among_all_references_of_the_test_set() -> None:

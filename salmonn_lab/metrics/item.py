@@ -76,7 +76,9 @@ class ItemMetric(Metric):
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Return one item's row."""
 
-    def measure_all(self, preds: Sequence[str], references: Sequence[Sequence[str]]) -> Iterable[Sequence[float]]:
+    def measure_all(
+        self, preds: Sequence[str], references: Sequence[Sequence[str]]
+    ) -> Iterable[Sequence[float]] | Statistics:
         """Return the rows of some items, none of which may depend on the others."""
         return [self.measure(pred, refs) for pred, refs in zip(preds, references, strict=True)]
 
@@ -110,14 +112,16 @@ class ItemMetric(Metric):
         check_items(preds, references, ids)
         self.add(ids, self.measure_all(preds, references))
 
-    def add(self, ids: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+    def add(self, ids: Sequence[str], rows: Iterable[Sequence[float]] | Statistics) -> None:
         """Append measured rows."""
         numbers = [item_number(id) for id in ids]
         for number, id in zip(numbers, ids, strict=True):
             if self._names.setdefault(number, id) != id:
                 raise ValueError(f"the ids {self._names[number]!r} and {id!r} have the same hash: rename one")
-        # One stream of numbers is read several times as fast as a list of lists.
-        table = np.fromiter(chain.from_iterable(rows), dtype=np.float64).reshape(len(ids), len(self.columns))
+        if not isinstance(rows, np.ndarray):
+            # One stream of numbers is read several times as fast as a list of lists.
+            rows = np.fromiter(chain.from_iterable(rows), dtype=np.float64)
+        table = rows.reshape(len(ids), len(self.columns))
         stats = torch.from_numpy(table).to(self.device)
         assert isinstance(self.ids, list)
         assert isinstance(self.stats, list)

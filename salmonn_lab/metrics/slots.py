@@ -12,6 +12,9 @@ from rapidfuzz.distance import Levenshtein
 from salmonn_lab.metrics.item import ItemMetric, Statistics
 from salmonn_lab.metrics.normalize import Normalizer, find
 
+NOTHING = re.compile(r"\W*none\W*", re.IGNORECASE)
+"""What says that a command fills no slot."""
+
 
 class Slot(NamedTuple):
     """A kind of slot and the words that fill it."""
@@ -29,7 +32,8 @@ class SluF1(ItemMetric):
     script leaves out recordings without a prediction; here an empty output misses all its slots.
 
     Outputs and references are texts: `kind: filler` entries, with semicolons or line ends between; an entry without a
-    kind fills no slot of the reference. Of several references the one with the fewest misses counts.
+    kind fills no slot of the reference, and `none` alone is no entry: not every command fills a slot. Of several
+    references the one with the fewest misses counts.
     """
 
     columns = tuple(f"{table}_{kind}" for table in ("word", "char", "span") for kind in ("hits", "extra", "missed"))
@@ -43,7 +47,7 @@ class SluF1(ItemMetric):
     @property
     def signature(self) -> str:
         """Name, normalizer, aggregation, version."""
-        return f"slu_f1|norm:{self.normalizer.label}|agg:micro|v1"
+        return f"slu_f1|norm:{self.normalizer.label}|agg:micro|v2"
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Count hits and misses against each reference."""
@@ -83,7 +87,9 @@ def share(part: Statistics, rest: Statistics) -> Statistics:
 
 def parse_slots(text: str) -> list[Slot]:
     """Return the slots that are written in a text; what has no colon is the filler of a slot without a kind."""
-    slots = []
+    slots: list[Slot] = []
+    if NOTHING.fullmatch(text):
+        return slots
     for entry in re.split(r"[;\n]", text):
         kind, colon, filler = entry.partition(":")
         if entry.strip():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from rapidfuzz.distance import Levenshtein
+from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import LCSseq, Levenshtein
 
 from salmonn_lab.metrics.item import ItemMetric, Statistics, ratio
 from salmonn_lab.metrics.normalize import Normalizer, find
 
+Counts = NDArray[np.int64]
 Unit = Literal["word", "character", "phone"]
 NAMES = {"word": "wer", "character": "cer", "phone": "per"}
 NORMALIZER = {"word": "whisper_en", "character": "whisper_en", "phone": "phones"}
@@ -24,6 +27,8 @@ SPLIT: dict[Unit, Callable[[str], list[str]]] = {
 """Takes a normalized text apart into units."""
 SIGNS = {"equal": "=", "replace": "~", "delete": "-", "insert": "+"}
 """Of rapidfuzz's names for what happens to units."""
+AT_ONCE = 256
+"""Items that are measured together: with the words of ten thousand in memory, Python looks for garbage among them."""
 MAXIMUM_SPEAKERS = 6
 """Beyond which the orders of speakers are too many to try."""
 
@@ -78,12 +83,30 @@ class ErrorRate(ItemMetric):
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Count the edits to the nearest reference."""
+        (row,) = self.measure_all([prediction], [references]).tolist()
+        numbers: list[float] = row
+        return numbers
+
+    def measure_all(self, preds: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
+        """Count the edits of all items at once, of each to its nearest reference."""
+        rows = np.empty((len(preds), len(ErrorRate.columns)))
+        for start in range(0, len(preds), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            rows[some] = self._count(preds[some], references[some])
+        return rows
+
+    def _count(self, preds: Sequence[str], references: Sequence[Sequence[str]]) -> Counts:
+        """Return what `count_edits` does, of each item to its nearest reference, the first of several."""
         normalize, split = self.normalizer.function, SPLIT[self.unit]
-        output = split(normalize(prediction))
-        if len(references) == 1:
-            return count_edits(split(normalize(references[0])), output)
-        rows = [count_edits(split(normalize(reference)), output) for reference in references]
-        return min(rows, key=lambda row: sum(row[:3]))
+        written = [split(normalize(pred)) for pred in preds]
+        wanted = [split(normalize(reference)) for refs in references for reference in refs]
+        if len(wanted) == len(written):
+            return count_edits(wanted, written)
+        sizes = [len(refs) for refs in references]
+        rows = count_edits(wanted, [output for output, size in zip(written, sizes, strict=True) for _ in range(size)])
+        edits, starts = rows[:, :3].sum(axis=1), np.cumsum([0, *sizes])
+        nearest = [start + int(edits[start:end].argmin()) for start, end in pairwise(starts.tolist())]
+        return rows[nearest]
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:
         """Divide edits by reference units."""
@@ -111,11 +134,12 @@ class MatchRate(ErrorRate):
         """Name, unit, normalizer, version."""
         return f"match_rate|unit:{self.unit}|norm:{self.normalizer.label}|v1"
 
-    def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
-        """Count the edits to the nearest reference, and note the item's own rate."""
-        row = super().measure(prediction, references)
-        edits, units = sum(row[:3]), row[3]
-        return (*row, float(edits > 0), edits / units if units else 0.0, float(units > 0), 1.0)
+    def measure_all(self, preds: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
+        """Count the edits of all items at once, and note each one's own rate."""
+        counts = super().measure_all(preds, references)
+        edits, units = counts[:, :3].sum(axis=1), counts[:, 3]
+        rates = np.where(units > 0, edits / np.maximum(units, 1), 0.0)
+        return np.column_stack([counts, edits > 0, rates, units > 0, np.ones(len(counts))])
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:
         """Relate hits to both texts, and errors to items."""
@@ -208,17 +232,35 @@ def assign(speakers: Sequence[Sequence[str]], parts: Sequence[Sequence[str]]) ->
     return min(best.values())
 
 
-def count_edits(reference: Sequence[str], output: Sequence[str]) -> tuple[int, int, int, int]:
-    """Return the substitutions, deletions and insertions that turn the reference into the output, and its units."""
-    units, lost = len(reference), len(reference) - len(output)
-    count = Levenshtein.distance(reference, output)
-    # What is beyond the difference of lengths is substitutions, and pairs of a deletion and an insertion: up to one, it
-    # can only be a substitution, so that the alignment itself, which takes longer, need not be known.
-    substitutions = count - abs(lost)
-    if substitutions > 1:
-        substitutions = [kind for kind, _, _ in Levenshtein.editops(reference, output).as_list()].count("replace")
-    deletions = (count - substitutions + lost) // 2
-    return substitutions, deletions, count - substitutions - deletions, units
+def count_edits(references: Sequence[Sequence[str]], outputs: Sequence[Sequence[str]]) -> Counts:
+    """Return the edits that turn each reference into its output, as rapidfuzz divides them.
+
+    Returns:
+        [pairs, 4]: substitutions, deletions, insertions, units of the reference.
+    """
+    units = np.array([len(reference) for reference in references], dtype=np.int64)
+    lost = units - np.array([len(output) for output in outputs], dtype=np.int64)
+    edits = pairwise_scores(references, outputs, Levenshtein.distance)
+    # What is beyond the difference of lengths is substitutions, and pairs of a deletion and an insertion. An alignment
+    # of that many edits keeps `longer length - edits` units, and one more for each pair. Where no alignment whatever
+    # keeps more, there are no pairs, and the alignment itself, which takes longer, need not be known.
+    substitutions = edits - np.abs(lost)
+    unsure = np.flatnonzero(substitutions > 1)
+    chosen = [references[place] for place in unsure], [outputs[place] for place in unsure]
+    kept = pairwise_scores(*chosen, LCSseq.similarity)
+    most = np.maximum(units, units - lost)[unsure] - edits[unsure]
+    for place in unsure[kept > most].tolist():
+        steps = Levenshtein.editops(references[place], outputs[place]).as_list()
+        substitutions[place] = [kind for kind, _, _ in steps].count("replace")
+    deletions = (edits - substitutions + lost) // 2
+    return np.column_stack([substitutions, deletions, edits - substitutions - deletions, units])
+
+
+def pairwise_scores(
+    first: Sequence[Sequence[str]], second: Sequence[Sequence[str]], scorer: Callable[..., int]
+) -> NDArray[np.int64]:
+    """Return a score of rapidfuzz for each pair, in one call: Python's part takes as long as a score of some words."""
+    return np.asarray(process.cpdist(first, second, scorer=scorer, dtype=np.int64), dtype=np.int64)
 
 
 def align(reference: Sequence[str], output: Sequence[str]) -> list[Stretch]:

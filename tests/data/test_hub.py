@@ -164,3 +164,55 @@ def test_openaqa_finds_its_clips_under_other_roots(tmp_path: Path) -> None:
     assert rain.meta == {"category": "open-ended question", "dataset": "audioset"}
     assert (dog.id, dog.audio[0].path) == ("open_ended/as/3", str(tmp_path / "fsd50k/1.wav"))
     assert reading.left_out == {"no recording": ["open_ended/as/1"], "an empty answer": ["open_ended/as/2"]}
+
+
+def optioned(answer: Any, **more: Any) -> dict[str, Any]:
+    options = ["Red", "Green", "Blue"]
+    return {"text": answer, "options": options, "q": "Which?", "audio": {"bytes": encoded("wav"), "path": None}} | more
+
+
+@pytest.mark.parametrize("answer", ["Green", "green", "B", "b", "(B)", "B."])
+def test_an_answer_is_a_choice_or_its_letter(tmp_path: Path, answer: str) -> None:
+    file = parquet(tmp_path / "a.parquet", [optioned(answer, level="hard")])
+    columns = Columns("text", question="q", choices="options", meta=("level",))
+    (example,) = hub.read(file, "spoken_QA", columns, tmp_path / "audio")
+    assert (example.task, example.target, example.references) == ("spoken_QA", "Green", ("Green",))
+    assert example.question == "Which?\n(A) Red\n(B) Green\n(C) Blue"
+    assert example.meta == {"level": "hard", "choices": ["Red", "Green", "Blue"], "answer_letter": "B"}
+
+
+def test_an_answer_may_be_the_number_of_a_choice_and_one_that_is_no_choice_is_left_out(tmp_path: Path) -> None:
+    columns = Columns("text", question="q", choices="options")
+    file = parquet(tmp_path / "a.parquet", [optioned(0), optioned(3)])
+    reading = hub.read(file, "audio_QA", columns, tmp_path / "audio")
+    assert [example.target for example in reading] == ["Red"]
+    assert reading.left_out == {"none of the choices is the answer": ["000001"]}
+
+
+def test_a_dataset_is_described_by_a_file(tmp_path: Path) -> None:
+    parquet(tmp_path / "clips/a.parquet", [row("one", encoded("wav"))])
+    write(tmp_path / "mine.yaml", "source: clips\ntask: asr\ncolumns: {target: text, meta: [text]}\n")
+    described = hub.read_source(tmp_path / "mine.yaml")
+    assert described == hub.Source(str(tmp_path / "clips"), "asr", Columns("text", meta=("text",)))
+    write(tmp_path / "hub.yaml", "source: a/b\nconfig: en\nrevision: 4f2a\ntask: asr\ncolumns: {target: text}\n")
+    remote = hub.read_source(tmp_path / "hub.yaml")
+    assert (remote.source, remote.config, remote.split, remote.revision) == ("a/b", "en", "test", "4f2a")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("source: [", r"mine.yaml: while parsing"),
+        ("- a", r"mine.yaml: must be a mapping, got \['a'\]"),
+        ("source: a\ntask: asr", r"mine.yaml: no key 'columns'; there are source, task"),
+        ("source: a\ntask: asr\ncolumns: {}", r"mine.yaml: columns: no key 'target'"),
+        ("sorce: a\ntask: asr\ncolumns: {target: x}", r"mine.yaml: unknown key 'sorce'; did you mean 'source'\?"),
+        ("source: a\ntask: asr\ncolumns: {target: x, sound: y}", r"columns: unknown key 'sound'; known keys: target,"),
+        ("source: a\ntask: 3\ncolumns: {target: x}", r"mine.yaml: key 'task' must be a str, got 3"),
+        ("source: a\ntask: asr\ncolumns: {target: x, meta: y}", r"columns: key 'meta' must be a list, got 'y'"),
+        ("source: a\ntask: asr\ncolumns: text", r"mine.yaml: key 'columns' must be a dict, got 'text'"),
+    ],
+)
+def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        hub.read_source(write(tmp_path / "mine.yaml", text))

@@ -106,6 +106,17 @@ def test_each_kind_of_slot_is_asked_of_each_recording(tmp_path: Path) -> None:
     }
 
 
+def test_all_slots_of_a_recording_are_one_answer(tmp_path: Path) -> None:
+    reading = slurp.read_all_slots(commands(tmp_path, {}, {"entities": []}), "test")
+    filled, empty = reading
+    assert (filled.id, filled.task) == ("0/audio-1490106714-headset", "slot_filling")
+    assert filled.target == "time: nine am; date of event: friday; time: ten"
+    assert filled.references == (filled.target,)
+    assert "kind" in filled.question
+    assert (empty.id, empty.target, empty.references) == ("1/audio-1490106714-headset", "none", ("none",))
+    assert reading.left_out == {"no recording": ["0/audio-1490106714", "1/audio-1490106714"]}
+
+
 def test_a_slot_outside_of_its_sentence_is_named(tmp_path: Path) -> None:
     commands(tmp_path, {}, {"entities": [{"span": [9, 10], "type": "time"}]})
     with pytest.raises(ValueError, match=r"test.jsonl:2: the span \[9, 10\] of slot 'time' is not in the sentence"):

@@ -22,6 +22,12 @@ def test_slots_are_read_from_entries_with_colons() -> None:
     ]
 
 
+def test_none_alone_is_no_slot() -> None:
+    assert parse_slots("None.") == parse_slots(" none ") == []
+    assert parse_slots("none: x") == [Slot("none", "x")]
+    assert scores(["none", "date: today"], [["none"], ["date: today"]])["slu_f1"] == 1
+
+
 def test_equal_slots_are_all_hits() -> None:
     assert set(scores(["Time: nine am; date: today"], [["date: today; time: nine am"]]).values()) == {1.0}
 

@@ -21,8 +21,9 @@ def add_question(
     answer: str,
     labels: Mapping[str, Any],
     mark: str = "({})",
+    task: str = "audio_QA",
 ) -> None:
-    """Append an `audio_QA` example whose question lists its choices, each behind its letter.
+    """Append an example whose question lists its choices, each behind its letter.
 
     A choice that is listed twice is offered once, and the reading says so; where none of the choices is the answer,
     the question is left out.
@@ -36,6 +37,7 @@ def add_question(
         answer: the text of one of the choices, whatever its case.
         labels: slice a report; they become `meta`, as texts, with `choices` and `answer_letter` added.
         mark: how a letter is set off from its choice.
+        task: of the example.
     """
     offered = {choice.strip().casefold(): choice.strip() for choice in reversed(choices) if choice.strip()}
     keys = list(dict.fromkeys(key for choice in choices if (key := choice.strip().casefold())))
@@ -54,7 +56,7 @@ def add_question(
         Example(
             id=id,
             audio=(Segment(str(audio)),),
-            task="audio_QA",
+            task=task,
             target=texts[right],
             question="\n".join([question.strip(), *options]),
             references=(texts[right],),

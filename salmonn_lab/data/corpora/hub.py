@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import datasets
+import yaml
 
 from salmonn_lab.batch import Example, Segment
+from salmonn_lab.data.corpora.choices import add_question
 from salmonn_lab.data.corpora.reading import Reading
 from salmonn_lab.data.corpora.recordings import MISSING, find_recording
 from salmonn_lab.data.corpora.tables import check_keys
@@ -39,7 +43,58 @@ class Columns:
     references: str | None = None
     """Texts, or a list of them; None means that the target is the only reference."""
     meta: tuple[str, ...] = ()
-    """Kept under their names: what slices a report, `choices` among it."""
+    """Kept under their names: what slices a report."""
+    choices: str | None = None
+    """Lists of texts: the question shows them with letters, and the target is one of them, its letter or its number."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset, and what its rows are examples of: what a description file holds."""
+
+    source: str
+    """A dataset of the hub, a parquet file, or a folder of them."""
+    task: str
+    columns: Columns
+    config: str | None = None
+    split: str = "test"
+    revision: str | None = None
+
+
+def read_source(path: Path) -> Source:
+    """Read the description of a dataset, a YAML file; relative paths in it are relative to the file.
+
+    Raises:
+        ValueError: malformed, with an unknown or a missing key, or a value of a wrong type.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+    check_description(loaded, Source, str(path))
+    check_description(loaded["columns"], Columns, f"{path}: columns")
+    columns = {key: tuple(value) if key == "meta" else value for key, value in loaded["columns"].items()}
+    described = Source(**{**loaded, "columns": Columns(**columns)})
+    local = path.parent / described.source
+    return replace(described, source=str(local)) if local.exists() else described
+
+
+def check_description(record: Any, kind: type[Source] | type[Columns], where: str) -> None:
+    """Raise ValueError where an object of a description is not what a dataclass can be made of."""
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: must be a mapping, got {record!r:.100}")
+    known = {entry.name: str(entry.type) for entry in fields(kind)}
+    for key, value in record.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+            raise ValueError(f"{where}: unknown key '{key}'; {hint}")
+        wanted = {"columns": dict, "meta": list}.get(key, str)
+        if not isinstance(value, wanted) and not (value is None and known[key].endswith("None")):
+            raise ValueError(f"{where}: key '{key}' must be a {wanted.__name__}, got {value!r:.100}")
+    required = ("source", "task", "columns") if kind is Source else ("target",)
+    check_keys(list(record), required, where, "key")
 
 
 def read(
@@ -55,7 +110,8 @@ def read(
     """Return the rows of a dataset as examples of one task.
 
     Audio is not decoded here: what is inside of the dataset is written below `audio_folder` as it is, and a path is
-    used where it leads. Left out are rows without audio, and rows whose target is empty. A class label is its name.
+    used where it leads. Left out are rows without audio, rows whose target is empty, and questions none of whose
+    choices is the answer. A class label is its name.
 
     Args:
         source: a parquet file, a folder of them, or the name of a dataset of the hub.
@@ -73,7 +129,8 @@ def read(
     names = {
         column: feature.names for column, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)
     }
-    wanted = (columns.target, columns.audio, columns.id, columns.question, columns.references, *columns.meta)
+    named = (columns.target, columns.audio, columns.id, columns.question, columns.references, columns.choices)
+    wanted = (*named, *columns.meta)
     check_keys(list(rows.features), [column for column in wanted if column], str(source), "column")
     reading = Reading()
     for number, row in enumerate(rows):
@@ -81,7 +138,8 @@ def read(
             row[column] = labels[row[column]]
         where = f"{source}: row {number}"
         id = str(row[columns.id]) if columns.id else f"{number:06d}"
-        target = _text(row, columns.target, where)
+        choices = _texts(row, columns.choices, where) if columns.choices else ()
+        target = _chosen(row[columns.target], choices) if choices else _text(row, columns.target, where)
         if not target:
             reading.leave_out(id, "an empty target")
             continue
@@ -89,15 +147,20 @@ def read(
         if path is None:
             reading.leave_out(id, MISSING)
             continue
+        question = _text(row, columns.question, where) if columns.question else ""
+        meta = {column: row[column] for column in columns.meta}
+        if choices:
+            add_question(reading, id, path, question, choices, target, meta, task=task)
+            continue
         reading.append(
             Example(
                 id=id,
                 audio=(Segment(str(path)),),
                 task=task,
                 target=target,
-                question=_text(row, columns.question, where) if columns.question else "",
+                question=question,
                 references=_texts(row, columns.references, where) if columns.references else (target,),
-                meta={column: row[column] for column in columns.meta},
+                meta=meta,
             )
         )
     return reading
@@ -155,6 +218,17 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{where}: column '{column}' must hold a text, got {value!r:.100}")
     return value.strip()
+
+
+def _chosen(value: Any, choices: Sequence[str]) -> str:
+    """Return the choice that an answer is, names by its letter, or counts from 0; any other answer as it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(choices):
+        return choices[value]
+    text = "" if value is None else str(value).strip()
+    letter = text.strip("().: ").upper()
+    if text not in choices and len(letter) == 1 and letter in ascii_uppercase[: len(choices)]:
+        return choices[ascii_uppercase.index(letter)]
+    return text
 
 
 def _texts(row: Mapping[str, Any], column: str, where: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from salmonn_lab.data.corpora import (
     audiocaps,
     clotho,
     clotho_aqa,
+    coreasoning,
     covost2,
     gigaspeech,
     iemocap,
@@ -90,8 +91,7 @@ def prepare(name: str, root: Path, folder: Path, splits: Sequence[str] = ()) -> 
     """
     corpus = find(name)
     for split in splits:
-        if split not in corpus.splits:
-            raise ValueError(f"{name} has no split '{split}'; it has {', '.join(corpus.splits)}")
+        find_split(name, split)
     missing = {split: missing_files(corpus.splits[split], root) for split in splits or corpus.splits}
     present = [split for split, files in missing.items() if not files]
     if not present or (splits and len(present) < len(splits)):
@@ -107,7 +107,7 @@ def prepare(name: str, root: Path, folder: Path, splits: Sequence[str] = ()) -> 
         if not reading:
             empty.append(f"split '{split}' has no examples: {_account(reading)}")
             continue
-        manifest = folder / f"{name}_{split}.jsonl"
+        manifest = folder / manifest_name(name, split)
         write_manifest(manifest, reading)
         published = corpus.splits[split].count
         done[split] = Prepared(manifest, len(reading), published, reading.left_out, reading.mended)
@@ -127,6 +127,19 @@ def find(name: str) -> Corpus:
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ValueError(f"there is no corpus '{name}'; there are {', '.join(CORPORA)}.{hint}")
     return CORPORA[name]
+
+
+def find_split(name: str, split: str) -> Split:
+    """Return a split of a corpus; raise ValueError, with those there are, where there is none."""
+    corpus = find(name)
+    if split not in corpus.splits:
+        raise ValueError(f"{name} has no split '{split}'; it has {', '.join(corpus.splits)}")
+    return corpus.splits[split]
+
+
+def manifest_name(name: str, split: str) -> str:
+    """Return what the manifest of a split is called."""
+    return f"{name}_{split}.jsonl"
 
 
 def missing_files(split: Split, root: Path) -> list[str]:
@@ -173,6 +186,11 @@ AUDIOCAPS = {
     "licence": "academic use only",
     "how_to_get": "github.com/cdjkim/audiocaps for dataset/; the clips are cut from YouTube videos, with yt-dlp for "
     "instance",
+}
+SLURP = {
+    "folder": "a folder that holds dataset/slurp/<split>.jsonl and audio/slurp_real/*.flac",
+    "licence": "CC BY 4.0 (text); see the record for the audio",
+    "how_to_get": "github.com/pswietojanski/slurp for dataset/; zenodo.org/records/4274930: slurp_real.tar.gz",
 }
 
 CORPORA: dict[str, Corpus] = {
@@ -338,10 +356,25 @@ CORPORA: dict[str, Corpus] = {
     ),
     "slurp": Corpus(
         read=lambda root, split, _: slurp.read(root, split),
-        folder="a folder that holds dataset/slurp/<split>.jsonl and audio/slurp_real/*.flac",
         splits={split: Split((f"dataset/slurp/{split}.jsonl",)) for split in slurp.SPLITS},
-        licence="CC BY 4.0 (text); see the record for the audio",
-        how_to_get="github.com/pswietojanski/slurp for dataset/; zenodo.org/records/4274930: slurp_real.tar.gz",
+        **SLURP,
+    ),
+    "slurp_slots": Corpus(
+        read=lambda root, split, _: slurp.read_all_slots(root, split),
+        splits={
+            split: Split((f"dataset/slurp/{split}.jsonl",), count)
+            for split, count in {"test": 13_078, "devel": None, "train": None, "train_synthetic": None}.items()
+        },
+        **SLURP,
+    ),
+    "coreasoning": Corpus(
+        read=lambda root, _, folder: coreasoning.read(root, folder / "coreasoning_audio"),
+        folder="a folder that holds ESC-50 (meta/esc50.csv, audio/*.wav) and questions/<name>.wav, each question of "
+        "the rule set read by a voice",
+        splits={"test": Split((coreasoning.TABLE,), coreasoning.count())},
+        licence="CC BY-NC 3.0 (ESC-50), Apache-2.0 (rule set)",
+        how_to_get="github.com/karolpiczak/ESC-50 for the sounds; the questions are in "
+        "salmonn_lab/data/corpora/coreasoning.yaml, the speech is yours to record or synthesize",
     ),
     "voicebench": Corpus(
         read=lambda root, split, folder: voicebench.read(root, split, folder / "voicebench_audio" / split),
