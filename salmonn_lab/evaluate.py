@@ -6,7 +6,6 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,14 +19,12 @@ from salmonn_lab.config import RunConfig, load_config
 from salmonn_lab.console import console, run_command
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
-from salmonn_lab.data.modules import SpeechDataModule
+from salmonn_lab.data.modules import SpeechDataModule, benchmark_clips
+from salmonn_lab.encode import examples_of, fill, predicting_trainer
 from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.predictions import append_predictions, read_predictions, write_predictions
-from salmonn_lab.progress import progress_callbacks, quiet_libraries
+from salmonn_lab.progress import quiet_libraries
 from salmonn_lab.salmonn import Salmonn
-
-HARDWARE_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision")
-"""What the trainer of a prediction takes over from that of the training."""
 
 
 class PredictionWriter(Callback):
@@ -64,27 +61,6 @@ def data_module(config: RunConfig, model: Salmonn) -> SpeechDataModule:
         warm_up_batches=config.optim.align_steps * config.trainer.get("accumulate_grad_batches", 1),
         warm_up_tasks=tuple(config.optim.align),
     )
-
-
-def predicting_trainer(options: dict[str, Any], name: str, *callbacks: Callback) -> lightning.Trainer:
-    """Return a trainer that predicts on the hardware that the training's options ask for."""
-    return lightning.Trainer(
-        logger=False,
-        callbacks=[*callbacks, *progress_callbacks(name)],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **{key: value for key, value in options.items() if key in HARDWARE_KEYS},
-    )
-
-
-def examples_of(names: Sequence[str]) -> list[Examples]:
-    """Return the examples of those benchmarks whose data is there."""
-    found = []
-    for name in names:
-        with suppress(FileNotFoundError):
-            found.append(Examples(read_manifest(resolve(benchmarks.find(name).manifest))))
-    return found
 
 
 def predict(
@@ -156,7 +132,7 @@ def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]
 
     A variant is named after what differs, such as `model.lora.scale=2.0`.
     """
-    changes = [key for key in overrides if not key.startswith(("benchmarks=", "evaluation.", "trainer."))]
+    changes = [key for key in overrides if not key.startswith(("benchmarks=", "evaluation.", "features=", "trainer."))]
     name = ",".join([*([checkpoint.stem] if checkpoint else []), *sorted(changes)])
     return run.folder / "variants" / re.sub(r"[^\w.,=-]+", "_", name) if name else run.folder
 
@@ -183,8 +159,11 @@ def main() -> None:
     folder = destination(run, options.checkpoint, options.overrides)
     overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]
     config = load_config([run.config_file], overrides)
-    model = runs.load_model(run, options.checkpoint, runs.localize(config.model))
-    data = data_module(runs.localize(config), model)
+    local = runs.localize(config)
+    model = runs.load_model(run, options.checkpoint, local.model)
+    data = data_module(local, model)
+    if config.features is not None:
+        data.features = fill(local, model.encoders, benchmark_clips(examples_of(config.evaluation.benchmarks)))
     results = measure(model, data, config.evaluation.benchmarks, folder / runs.PREDICTIONS, config.trainer)
     if runs.first_process():
         publish(run, folder, results)
