@@ -123,8 +123,7 @@ def fill(
     if not clips:
         return store
     missing = find_missing(store, clips, config, read_again)
-    options = {key: value for key, value in config.trainer.items() if key != "precision"}
-    trainer = predicting_trainer(options, "encoding")
+    trainer = predicting_trainer(encoding_options(config.trainer), "encoding")
     if missing or trainer.world_size > 1:  # every process must take part, or none
         frames = dict(zip(missing, clip_frames(missing, data).tolist(), strict=True))
         counts = frames.values()
@@ -148,6 +147,17 @@ def fill(
         if lost and runs.first_process():
             console.print(f"features={store.folder}: {len(lost)} clips could not be read and are left out")
     return store
+
+
+def encoding_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a training's trainer options as far as encoding takes them over.
+
+    Encoders run in the type of their own weights. What shards a model has all processes take the same number of
+    steps; here each has its own share of the clips, and a copy of the encoders.
+    """
+    kept = {key: value for key, value in options.items() if key in ("accelerator", "devices", "num_nodes")}
+    strategy = str(options.get("strategy", "auto"))
+    return {**kept, "strategy": strategy} if strategy.startswith("ddp") else kept
 
 
 def find_missing(store: FeatureStore, clips: Sequence[Clip], config: RunConfig, read_again: int | None) -> list[Clip]:
