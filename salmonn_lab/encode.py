@@ -94,7 +94,9 @@ def open_store(config: RunConfig, encoders: Encoders) -> FeatureStore:
     """Return the store that a configuration names."""
     if config.features is None:
         raise ValueError("features is null: name the folder of the feature store, such as features=runs/features")
-    return FeatureStore(config.features, encoders.specs(), config.features_dtype)
+    if (folder := Path(config.features)).exists() and not folder.is_dir():
+        raise ValueError(f"features={folder} is not a folder")
+    return FeatureStore(folder, encoders.specs(), config.features_dtype)
 
 
 def fill(
@@ -132,7 +134,8 @@ def fill(
         if runs.first_process():
             console.print(
                 f"features={store.folder}: {len(missing)} of {len(clips)} clips are to be encoded, "
-                f"up to {sum(sizes) / 2**30:.2f} GiB"
+                f"up to {sum(sizes) / 2**30:.2f} GiB",
+                soft_wrap=True,
             )
         # By its key, not its place, so that processes agree even where another one fills the store meanwhile.
         mine = [clip for clip in missing if int(clip.key, 16) % trainer.world_size == trainer.global_rank]
@@ -165,12 +168,13 @@ def find_missing(store: FeatureStore, clips: Sequence[Clip], config: RunConfig, 
     read = reader(config.data)
     missing = store.find(clips, read)
     found = [clip for clip in clips if store.content(clip) is not None]
-    step = 1 if read_again is None else max(1, len(found) // max(read_again, 1))
+    step = 1 if read_again is None else max(1, len(found) // read_again)
     for clip in found[::step]:
         if not store.agrees(clip, read):
             console.print(
                 f"{clip.audio[0].path} no longer holds the samples that were encoded, though its size and time of "
-                "modification are the same: every clip is read again"
+                "modification are the same: every clip is read again",
+                soft_wrap=True,
             )
             store.distrust()
             return list(clips)
