@@ -39,12 +39,41 @@ class Example:
 
 
 @dataclass(frozen=True)
+class EncoderSpec:
+    """A frozen encoder, as far as its frames depend on it."""
+
+    name: str
+    signature: str
+    """Hexadecimal; another one wherever weights, preprocessing or span are others."""
+    dim: int
+    repeats: int
+    """How many frames in a row are the same vector."""
+    fixed_frames: int | None
+    """Frames of every clip, however short; None is those of its own length."""
+
+
+@dataclass(frozen=True)
+class ClipFrames:
+    """One encoder's answer to one clip, with each vector once."""
+
+    vectors: Float[Tensor, "vectors dim"]
+    repeats: int
+    """How many frames in a row a vector stands for."""
+    mask: Bool[Tensor, " frames"]
+
+    def expand(self) -> Float[Tensor, "frames dim"]:
+        """Return a vector for every frame."""
+        frames = self.vectors if self.repeats == 1 else self.vectors.repeat_interleave(self.repeats, dim=0)
+        return frames[: len(self.mask)]
+
+
+@dataclass(frozen=True)
 class Sample:
     """One example, read and tokenized: what `collate` takes."""
 
     id: str
     waveform: Float[Tensor, " samples"]
-    """Mono, 16 kHz, float32 in [-1, 1]."""
+    """Mono, 16 kHz, float32 in [-1, 1]; empty where `frames` are given."""
     before_ids: tuple[int, ...]
     after_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
@@ -54,6 +83,19 @@ class Sample:
     task: str
     references: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    frames: tuple[ClipFrames, ...] = ()
+    """What each encoder answered to the clip, from the feature store; empty where the model is to encode it."""
+
+
+class ClipBatch(NamedTuple):
+    """Clips on their way into the feature store."""
+
+    waveforms: Float[Tensor, "batch samples"]
+    lengths: Int[Tensor, " batch"]
+    sources: list[str]
+    """The key of the files that each clip was read from."""
+    contents: list[str]
+    """The key of each clip's samples."""
 
 
 class Batch(NamedTuple):
@@ -76,6 +118,11 @@ class Batch(NamedTuple):
     tasks: list[str]
     references: list[tuple[str, ...]]
     meta: list[Mapping[str, Any]]
+    features: list[Float[Tensor, "batch _ _"]]
+    """Of each encoder, where they come from the feature store; then `waveforms` is empty. Else an empty list."""
+    feature_masks: list[Bool[Tensor, "batch _"]]
+    feature_repeats: list[int]
+    """As in `Frames.repeats`."""
 
 
 @dataclass(frozen=True)

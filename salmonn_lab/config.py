@@ -14,6 +14,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from salmonn_lab.data.features import Storage
 from salmonn_lab.data.modules import DataConfig
 from salmonn_lab.salmonn import ModelConfig, OptimConfig
 
@@ -21,6 +22,7 @@ LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 RESERVED_TRAINER_KEYS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler")
 MACHINE_KEYS = (
     "out_dir",
+    "features",
     "data.num_workers",
     "data.predict_scale",
     "trainer.devices",
@@ -52,8 +54,11 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     loggers: dict[str, Any] = field(default_factory=lambda: {"csv": {}, "tensorboard": {}})
     """csv, tensorboard, wandb, mlflow, each with its options; a logger set to null is off."""
-    frame_cache_gib: float = 0.0
-    """Memory for the frozen encoders' output: all clips are encoded first, as many as find room. 0 is none."""
+    features: str | None = None
+    """Folder of the feature store (data/features.py): what the frozen encoders answer to each clip is written there
+    first, unless it is there, and read from there ever after; runs may share it. Null encodes a clip at every use."""
+    features_dtype: Storage = "float32"
+    """Type in which the store keeps it. See data/features.py for what the shorter ones change."""
     checkpoint_every: int = 1000
     """Optimizer steps between checkpoints."""
     init_from: str | None = None
@@ -80,8 +85,6 @@ class RunConfig:
                 f"data.max_seconds={self.data.max_seconds:g} does not fit model.bridge.span=thirty_seconds, in which "
                 "SALMONN hears 30 s; set model.bridge.span=clip"
             )
-        if self.frame_cache_gib < 0:
-            raise ValueError(f"frame_cache_gib must not be negative, got {self.frame_cache_gib}")
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
 

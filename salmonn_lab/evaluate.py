@@ -7,7 +7,6 @@ import hashlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -28,14 +27,13 @@ from salmonn_lab.config import RunConfig, flatten, load_config
 from salmonn_lab.console import MENDABLE, console, run_command, table
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
-from salmonn_lab.data.modules import SpeechDataModule
+from salmonn_lab.data.modules import SpeechDataModule, benchmark_clips
+from salmonn_lab.encode import examples_of, fill, predicting_trainer
 from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.predictions import Answers, read_predictions
-from salmonn_lab.progress import progress_callbacks, quiet_libraries
+from salmonn_lab.progress import quiet_libraries
 from salmonn_lab.salmonn import Salmonn
 
-HARDWARE_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision")
-"""What the trainer of a prediction takes over from that of the training."""
 CODE = ("salmonn-lab", "torch", "transformers", "peft")
 """Packages whose next version may answer otherwise."""
 
@@ -105,27 +103,6 @@ def data_module(config: RunConfig, model: Salmonn) -> SpeechDataModule:
     )
 
 
-def predicting_trainer(options: dict[str, Any], name: str, *callbacks: Callback) -> lightning.Trainer:
-    """Return a trainer that predicts on the hardware that the training's options ask for."""
-    return lightning.Trainer(
-        logger=False,
-        callbacks=[*callbacks, *progress_callbacks(name)],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **{key: value for key, value in options.items() if key in HARDWARE_KEYS},
-    )
-
-
-def examples_of(names: Sequence[str]) -> list[Examples]:
-    """Return the examples of those benchmarks whose data is there."""
-    found = []
-    for name in names:
-        with suppress(FileNotFoundError):
-            found.append(Examples(read_manifest(resolve(benchmarks.find(name).manifest))))
-    return found
-
-
 def model_provenance(model: Salmonn, data: SpeechDataModule, options: dict[str, Any]) -> dict[str, Any]:
     """Return all that a model's answers depend on, whatever the benchmark: what is equal gives equal answers.
 
@@ -135,6 +112,7 @@ def model_provenance(model: Salmonn, data: SpeechDataModule, options: dict[str, 
         "model": asdict(model.config),
         "weights": {"learned": hash_weights(model.trainable_state()), **model.fingerprints()},
         "data": {key: getattr(data.config, key) for key in ("min_seconds", "max_seconds", "channels")},
+        "frames": None if data.features is None else data.features.storage,
         "trainer": {"precision": options.get("precision")},
         "version": {name: version(name) for name in CODE},
     }
@@ -152,14 +130,15 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
 def benchmark_provenance(benchmark: benchmarks.Benchmark, data: SpeechDataModule) -> dict[str, Any]:
     """Return all that answers depend on besides the model: the examples, what is asked, and how text is generated."""
     path = Path(resolve(benchmark.manifest))
-    asked = {"": benchmark.prompt}
-    if benchmark.prompt is None:
+    if benchmark.prompt is not None:
+        asked = {"every task": benchmark.prompt}
+    else:
         tasks = sorted(read_manifest(path).column("task").unique().to_pylist())
         data.prompts.check_tasks(tasks, benchmark.name)
         asked = {task: data.prompts.prompts[task][0] for task in tasks}
     return {
         "manifest": runs.file_hash(path),
-        "prompt": {task: data.template.replace("{}", prompt or "") for task, prompt in asked.items()},
+        "prompt": {task: data.template.replace("{}", prompt) for task, prompt in asked.items()},
         "decoding": asdict(DecodingConfig(**benchmark.decoding)),
     }
 
@@ -316,7 +295,7 @@ def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]
 
     A variant is named after what differs, such as `model.lora.scale=2.0`.
     """
-    changes = [key for key in overrides if not key.startswith(("benchmarks=", "evaluation.", "trainer."))]
+    changes = [key for key in overrides if not key.startswith(("benchmarks=", "evaluation.", "features=", "trainer."))]
     name = ",".join([*([checkpoint.stem] if checkpoint else []), *sorted(changes)])
     return run.folder / "variants" / re.sub(r"[^\w.,=-]+", "_", name) if name else run.folder
 
@@ -326,10 +305,12 @@ def evaluate(
 ) -> list[report.BenchmarkResult]:
     """Measure a run on the benchmarks of its configuration, with `overrides`, and publish what comes out."""
     config = load_config([run.config_file], overrides)
-    model = runs.load_model(run, checkpoint, runs.localize(config.model))
-    data = data_module(runs.localize(config), model)
+    local, names = runs.localize(config), config.evaluation.benchmarks
+    model = runs.load_model(run, checkpoint, local.model)
+    data = data_module(local, model)
+    if config.features is not None:
+        data.features = fill(local, model.encoders, benchmark_clips(examples_of(names)))
     folder = destination(run, checkpoint, overrides)
-    names = config.evaluation.benchmarks
     results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, again=again)
     return publish(run, folder, results) if runs.first_process() else results
 

@@ -7,7 +7,7 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,14 @@ import lightning
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
 
 from salmonn_lab import report, runs
 from salmonn_lab.config import RunConfig, load_config, to_yaml
 from salmonn_lab.console import console, progress, run_command, table
 from salmonn_lab.data.modules import SpeechDataModule, check_data
-from salmonn_lab.evaluate import data_module, examples_of, measure, predicting_trainer, publish
+from salmonn_lab.encode import clips_of, fill
+from salmonn_lab.evaluate import data_module, measure, publish
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
-from salmonn_lab.model.encoders import Encoders, FrameCache
 from salmonn_lab.model.plain import read_plain
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
@@ -55,9 +54,9 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=parameters(model))
     names = config.evaluation.benchmarks
-    if config.frame_cache_gib:
+    if config.features is not None:
         with timed(run, "encoding"):
-            keep_frames(model, data, names, config)
+            data.features = fill(local, model.encoders, clips_of(local))
     compared = names if config.evaluation.before is None else config.evaluation.before
     if compared and not run.before.is_file():
         with timed(run, "measuring before"):
@@ -71,34 +70,6 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
     if runs.first_process():
         publish(run, run.folder, results)
     return run
-
-
-class FrameKeeper(lightning.LightningModule):
-    """Fills a model's frame cache, on whatever device a trainer puts it."""
-
-    def __init__(self, encoders: Encoders) -> None:
-        super().__init__()
-        self.encoders, self.given, self.kept = encoders, 0, 0
-
-    def predict_step(self, clips: list[Tensor], batch_idx: int) -> None:
-        """Encode a batch of clips."""
-        waveforms, lengths = clips
-        self.given += len(lengths)
-        self.kept += self.encoders.keep(waveforms, lengths)
-
-
-def keep_frames(model: Salmonn, data: SpeechDataModule, names: Sequence[str], config: RunConfig) -> None:
-    """Encode every clip of training, validation and the benchmarks into memory, as far as it goes."""
-    model.encoders.cache = FrameCache(config.frame_cache_gib * 2**30)
-    data.setup("fit")
-    keeper = FrameKeeper(model.encoders)
-    trainer = predicting_trainer(config.trainer, "encoding")
-    trainer.predict(keeper, data.clip_loader(examples_of(names)), return_predictions=False)
-    if keeper.kept < keeper.given:
-        console.print(
-            f"frame_cache_gib={config.frame_cache_gib:g} holds the frames of {keeper.kept} of {keeper.given} clips; "
-            "the others are encoded at every use"
-        )
 
 
 def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
@@ -33,6 +32,7 @@ from salmonn_lab.model.alignment import Objective, alignment_losses
 from salmonn_lab.model.bridge import Bridge, BridgeConfig
 from salmonn_lab.model.checkpoint import Coverage, Original, cover, read_original
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
+from salmonn_lab.model.fingerprint import fingerprint
 from salmonn_lab.model.llm import Answer, DecodingConfig, Dtype, LanguageModel, LLMConfig, LoraConfig
 from salmonn_lab.model.whisper import WhisperConfig
 
@@ -181,7 +181,9 @@ class Salmonn(lightning.LightningModule):
             return cls(config, load=False)
 
     def encode(self, batch: Batch) -> tuple[Frames, ...]:
-        """Run the frozen encoders."""
+        """Return the frozen encoders' frames: those that came with the batch, or else run the encoders."""
+        if batch.features:
+            return tuple(map(Frames, batch.features, batch.feature_masks, batch.feature_repeats))
         return self.encoders(batch.waveforms, batch.lengths)  # type: ignore[no-any-return]
 
     def hear(self, batch: Batch) -> AudioTokens:
@@ -482,7 +484,7 @@ class Salmonn(lightning.LightningModule):
         return coverage
 
     def fingerprints(self) -> dict[str, str]:
-        """Return a hash of each frozen part: names, shapes and a thousand values of every tensor."""
+        """Return a hash of each frozen part."""
         parts: dict[str, nn.Module] = {"llm": self.llm}
         parts |= {type(stream).__name__: stream for stream in self.encoders.streams}
         return {name: fingerprint(part) for name, part in parts.items()}
@@ -544,14 +546,3 @@ def answering(model: Salmonn) -> Iterator[None]:
         yield
     finally:
         model.train(mode)
-
-
-def fingerprint(part: nn.Module) -> str:
-    """Return a short hash of a part's frozen weights."""
-    digest = hashlib.sha256()
-    for name, weight in part.named_parameters():
-        if not weight.requires_grad:
-            values = weight.detach().flatten()
-            sample = values[:: max(1, values.numel() // 1000)].float().cpu().numpy()
-            digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.tobytes())
-    return digest.hexdigest()[:16]

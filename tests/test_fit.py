@@ -125,13 +125,14 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_weights_of_the_straight_run(se
         (1, []),
         (3, []),
         (5, []),
-        (1, ["frame_cache_gib=1", "optim.align_steps=3", "model.bridge.num_queries=6"]),
-        (5, ["frame_cache_gib=1", "optim.align_steps=3", "model.bridge.num_queries=6"]),
+        (1, ["features={folder}/store", "optim.align_steps=3", "model.bridge.num_queries=6"]),
+        (5, ["features={folder}/store", "optim.align_steps=3", "model.bridge.num_queries=6"]),
     ],
 )
 def test_training_in_two_parts_equals_training_in_one(
     settings: Path, tmp_path: Path, stop: int, options: list[str]
 ) -> None:
+    options = [option.format(folder=tmp_path) for option in options]
     straight = fit(load_config([settings], [*options, f"out_dir={tmp_path / 'straight'}"]))
     config = load_config([settings], options)
 

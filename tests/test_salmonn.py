@@ -13,7 +13,6 @@ from samples import make_batch
 from torch.utils.data import DataLoader
 
 from salmonn_lab.batch import Batch
-from salmonn_lab.model.encoders import FrameCache
 from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.salmonn import ModelConfig, OptimConfig, Salmonn, learning_rate_factor
 
@@ -257,32 +256,3 @@ def test_alignment_and_what_follows_have_a_schedule_each() -> None:
 def test_an_unknown_objective_of_alignment_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"optim.align.asr must be one of ctc, bag, got 'ctcc'"):
         OptimConfig(align={"asr": "ctcc"})
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("span", ["clip", "thirty_seconds"])
-def test_cached_frames_are_those_of_the_encoders_and_are_computed_once(tiny_config: ModelConfig, span: str) -> None:
-    model = Salmonn(vary(tiny_config, {"bridge.span": span})).eval()
-    batch, calls = make_batch(model), []
-    expected = model.encode(batch)
-    model.encoders.streams[0].register_forward_hook(lambda *_: calls.append(1))
-    model.encoders.cache = FrameCache(2**30)
-    for row, length in enumerate(batch.lengths.tolist()):
-        assert model.encoders.keep(batch.waveforms[row : row + 1, :length], batch.lengths[row : row + 1]) == 1
-    for _ in range(2):
-        for frames, wanted in zip(model.encode(batch), expected, strict=True):
-            assert torch.equal(frames.mask, wanted.mask)
-            torch.testing.assert_close(frames.features, wanted.features, rtol=1e-5, atol=1e-5)
-    assert len(calls) == len(batch.ids)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_full_cache_keeps_no_more_and_changes_nothing(tiny_config: ModelConfig) -> None:
-    model = Salmonn(tiny_config).eval()
-    batch = make_batch(model)
-    wanted = model.token_losses(batch).detach()
-    model.encoders.cache = FrameCache(10_000)
-    assert 0 < model.encoders.keep(batch.waveforms, batch.lengths) < len(batch.ids)
-    for _ in range(2):
-        torch.testing.assert_close(model.token_losses(batch).detach(), wanted)
-    assert 0 < model.encoders.cache.size <= 10_000

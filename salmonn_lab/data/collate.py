@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from salmonn_lab.batch import Batch, Sample
+from salmonn_lab.batch import Batch, ClipBatch, Sample
 
 
 def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
@@ -19,6 +20,7 @@ def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
     before_ids, before_mask = _pad([sample.before_ids for sample in samples], pad_id)
     after_ids, after_mask = _pad([sample.after_ids for sample in samples], pad_id)
     target_ids, target_mask = _pad([sample.target_ids for sample in samples], pad_id)
+    streams = list(zip(*(sample.frames for sample in samples), strict=True))
     return Batch(
         ids=[sample.id for sample in samples],
         waveforms=pad_sequence([sample.waveform for sample in samples], batch_first=True),
@@ -33,13 +35,21 @@ def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
         tasks=[sample.task for sample in samples],
         references=[sample.references for sample in samples],
         meta=[sample.meta for sample in samples],
+        features=[pad_sequence([clip.expand() for clip in clips], batch_first=True) for clips in streams],
+        feature_masks=[pad_sequence([clip.mask for clip in clips], batch_first=True) for clips in streams],
+        feature_repeats=[math.gcd(*(clip.repeats for clip in clips)) for clips in streams],
     )
 
 
-def collate_clips(waveforms: Sequence[Tensor]) -> list[Tensor]:
-    """Return clips padded with zeros, (batch, samples), and how many samples each has, (batch,)."""
-    lengths = torch.tensor([len(waveform) for waveform in waveforms])
-    return [pad_sequence(list(waveforms), batch_first=True), lengths] if waveforms else [torch.zeros(0, 0), lengths]
+def collate_clips(clips: Sequence[ClipBatch]) -> ClipBatch:
+    """Return clips, each a batch of one, as one batch padded with zeros; it may be empty."""
+    waveforms = [clip.waveforms[0] for clip in clips]
+    return ClipBatch(
+        waveforms=pad_sequence(waveforms, batch_first=True) if waveforms else torch.zeros(0, 0),
+        lengths=torch.tensor([len(waveform) for waveform in waveforms], dtype=torch.long),
+        sources=[source for clip in clips for source in clip.sources],
+        contents=[content for clip in clips for content in clip.contents],
+    )
 
 
 def _pad(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
+import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from salmonn_lab.batch import Example, Sample, Segment
+from salmonn_lab.batch import ClipBatch, Example, Sample
 from salmonn_lab.data.audio import AudioError, read_audio
+from salmonn_lab.data.features import Clip, FeatureStore, Reader, content_key, reading_settings, source_key
 from salmonn_lab.data.prompts import PLACE, PromptPool
 
 MAX_LOST = 100
@@ -24,31 +25,30 @@ SPEED = 1
 log = logging.getLogger(__name__)
 
 
-class ClipDataset(Dataset[Tensor]):
-    """Waveforms alone, of (segments, speed)."""
+class ClipDataset(Dataset[ClipBatch]):
+    """Waveforms alone, with the keys that the feature store knows them by."""
 
-    def __init__(
-        self,
-        clips: Sequence[tuple[tuple[Segment, ...], float]],
-        read: Callable[..., Tensor],
-        on_error: Literal["stop", "skip"],
-    ) -> None:
+    def __init__(self, clips: Sequence[Clip], read: Reader, on_error: Literal["stop", "skip"]) -> None:
         self.clips, self.read, self.on_error = clips, read, on_error
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
-        """Return the clips of one batch; with `skip`, those that can be read."""
-        waveforms = []
+    def __getitems__(self, indices: Sequence[int]) -> list[ClipBatch]:
+        """Return the clips of one batch, each as a batch of its own; with `skip`, those that can be read."""
+        batches = []
         for index in indices:
-            segments, speed = self.clips[index]
+            clip = self.clips[index]
+            source = source_key(clip, self.read)  # before the file is read: a later change of it must show
             try:
-                waveforms.append(self.read(segments, speed=speed))
+                waveform = self.read(clip.audio, speed=clip.speed)
             except AudioError:
                 if self.on_error == "stop":
                     raise
-        return waveforms
+            else:
+                lengths = torch.tensor([len(waveform)])
+                batches.append(ClipBatch(waveform[None], lengths, [source], [content_key(waveform)]))
+        return batches
 
 
 class SpeechDataset(Dataset[Sample]):
@@ -65,7 +65,8 @@ class SpeechDataset(Dataset[Sample]):
         seed: int = 0,
         max_target_tokens: int = 300,
         speeds: Sequence[float] = (1.0,),
-        read: Callable[..., Tensor] = read_audio,
+        read: Reader = read_audio,
+        features: FeatureStore | None = None,
         on_error: Literal["stop", "skip"] = "stop",
     ) -> None:
         """Keep what is needed to make samples.
@@ -80,10 +81,13 @@ class SpeechDataset(Dataset[Sample]):
             max_target_tokens: longer targets are cut; the end token counts and stays.
             speeds: how fast a clip may be played in training.
             read: makes a waveform of an example's segments; takes `speed`.
+            features: where the frames of all clips are; then no audio is read.
             on_error: `stop` raises where audio cannot be read; `skip` leaves the sample out of its batch.
         """
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no eos_token, so no target could end")
+        if features is not None:
+            reading_settings(read)  # refuses a reader that changes waveforms
         self.examples = examples
         self.tokenizer = tokenizer
         self.prompts = prompts
@@ -93,6 +97,7 @@ class SpeechDataset(Dataset[Sample]):
         self.max_target_tokens = max_target_tokens
         self.speeds = speeds
         self.read = read
+        self.features = features
         self.on_error = on_error
         self.lost = 0
 
@@ -105,9 +110,10 @@ class SpeechDataset(Dataset[Sample]):
         draw = (self.seed, epoch, index) if self.mode == "train" else None
         prompt = self.prompts.ask(example, self.template, draw)
         before, after = prompt_ids(self.tokenizer, prompt)
+        clip, features = Clip(example.audio, self._speed(draw)), self.features
         return Sample(
             id=example.id,
-            waveform=self.read(example.audio, speed=self._speed(draw)),
+            waveform=self.read(clip.audio, speed=clip.speed) if features is None else torch.empty(0),
             before_ids=before,
             after_ids=after,
             target_ids=() if self.mode == "predict" else self._target(example),
@@ -115,6 +121,7 @@ class SpeechDataset(Dataset[Sample]):
             task=example.task,
             references=example.references or (example.target,),
             meta=example.meta,
+            frames=() if features is None else features.frames(clip),
         )
 
     def _speed(self, draw: tuple[int, int, int] | None) -> float:

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from salmonn_lab.batch import Batch, Example, Segment
+from salmonn_lab.batch import Batch, ClipBatch, Example
 from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, audio_seconds, read_audio
 from salmonn_lab.data.collate import collate, collate_clips
 from salmonn_lab.data.dataset import ClipDataset, SpeechDataset
+from salmonn_lab.data.features import Clip, FeatureStore, Reader
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.mixture import (
     BYTES_PER_TOKEN,
@@ -40,6 +40,8 @@ from salmonn_lab.data.prompts import PromptPool
 SCAN_THREADS = 16
 SCAN_AT_ONCE = 10_000
 TEXTS_AT_ONCE = 10_000
+ENCODED_AT_ONCE = 16
+"""Clips, where `max_batch_size` does not say."""
 
 Seconds = NDArray[np.float64]
 
@@ -74,8 +76,8 @@ class DataConfig:
     """Bounds a batch: its examples times (encoder frames of the longest * `frame_cost` + text tokens of the longest).
     Examples for which that sum is alike share a batch."""
     frame_cost: float = 1.0
-    """What a frame of 20 ms costs, in text tokens. Where frames come from a cache only their audio tokens cost: 2
-    queries for every 17 frames make 0.12."""
+    """What a frame of 20 ms costs, in text tokens. Where frames come from the feature store only their audio tokens
+    cost: 2 queries for every 17 frames make 0.12."""
     max_batch_size: int | None = 8
     """Also bounds a batch; null leaves it to the budget."""
     predict_scale: int = 1
@@ -180,6 +182,10 @@ class SpeechDataModule(lightning.LightningDataModule):
         self.warm_up_tasks = warm_up_tasks
         self.benchmarks = benchmarks
         self.prompts = PromptPool.load(config.prompts)
+        self.read: Reader = reader(config)
+        """Makes waveforms of segments; one that is no plain reading of them excludes `features`."""
+        self.features: FeatureStore | None = None
+        """Where set, frames come from here and no audio is read; it has found every clip."""
         self._training: Mixture | None = None
         self._validation: Mixture | None = None
         self._plan: Plan | None = None
@@ -253,27 +259,6 @@ class SpeechDataModule(lightning.LightningDataModule):
         frames = self._frames(examples, seconds, "stop")
         plan = self._plan_arrays(frames, tokens, [len(examples)])
         return self._loader(self._dataset(examples, "predict", prompts), plan)
-
-    def clip_loader(self, benchmarks: Sequence[Benchmark]) -> DataLoader[list[Tensor]]:
-        """Return a loader over all clips of benchmarks and, after `setup`, of training and validation, each once.
-
-        Yields (clips padded with zeros, samples of each); clips of similar length come together. A clip that training
-        plays at several speeds comes at each.
-        """
-        seconds: dict[tuple[tuple[Segment, ...], float], float] = {}
-        trained = self._training or ()
-        for examples, speeds in ((trained, self.config.speeds), (self._validation or (), [1.0])):
-            for example in examples:
-                seconds.update({(example.audio, speed): (example.duration or 0.0) / speed for speed in speeds})
-        for benchmark in benchmarks:
-            seconds.update({(example.audio, 1.0): example.duration or 0.0 for example in benchmark.examples})
-        clips = sorted(seconds, key=lambda clip: -seconds[clip])
-        return DataLoader(
-            ClipDataset(clips, self._read, self.config.on_error),  # type: ignore[arg-type]
-            batch_size=self.config.max_batch_size,
-            collate_fn=collate_clips,
-            num_workers=self.config.num_workers,
-        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches each process has trained on, and a hash of what their order depends on."""
@@ -395,15 +380,9 @@ class SpeechDataModule(lightning.LightningDataModule):
             seed=self.seed,
             max_target_tokens=config.max_target_tokens,
             speeds=config.speeds,
-            read=self._read,
+            read=self.read,
+            features=self.features,
             on_error="stop" if mode == "predict" else config.on_error,
-        )
-
-    @property
-    def _read(self) -> Callable[..., Tensor]:
-        config = self.config
-        return partial(
-            read_audio, min_seconds=config.min_seconds, max_seconds=config.max_seconds, channels=config.channels
         )
 
     def _loader(
@@ -425,6 +404,58 @@ class SpeechDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
         return loader
+
+
+def reader(config: DataConfig) -> Reader:
+    """Return what makes a waveform of an example's segments."""
+    return partial(read_audio, min_seconds=config.min_seconds, max_seconds=config.max_seconds, channels=config.channels)
+
+
+def trained_clips(config: DataConfig) -> list[Clip]:
+    """Return what training and validation play, a clip at every speed that it is trained on."""
+    clips: dict[Clip, None] = {}
+    for sources, speeds in ((config.sources, config.speeds), (config.validation, [1.0])):
+        for source in sources:
+            if source.weight == 0 and sources is config.sources:
+                continue
+            for example in read_manifest(source.manifest):
+                if source.tasks is None or example.task in source.tasks:
+                    clips.update(dict.fromkeys(_clip(example, speed) for speed in speeds))
+    return list(clips)
+
+
+def benchmark_clips(benchmarks: Iterable[Benchmark]) -> list[Clip]:
+    """Return what benchmarks play."""
+    return list(dict.fromkeys(_clip(example, 1.0) for benchmark in benchmarks for example in benchmark.examples))
+
+
+def _clip(example: Example, speed: float) -> Clip:
+    return Clip(example.audio, speed, np.nan if example.duration is None else example.duration / speed)
+
+
+def clip_frames(clips: Sequence[Clip], config: DataConfig) -> Indices:
+    """Return the frames of 20 ms of each clip as it is read, from its header where nobody wrote down its duration.
+
+    A clip whose header cannot be read counts as the longest: who reads it is told.
+    """
+    seconds = np.array([clip.seconds for clip in clips], dtype=np.float64)
+    unknown = np.flatnonzero(np.isnan(seconds))
+    for index, result in zip(unknown, _scan(clips, unknown), strict=True):
+        seconds[index] = np.inf if isinstance(result, AudioError) else result / clips[index].speed
+    frames = np.clip(seconds, config.min_seconds, config.max_seconds) * FRAMES_PER_SECOND
+    return np.maximum(np.ceil(frames), 1).astype(np.int64)
+
+
+def clip_loader(clips: Sequence[Clip], config: DataConfig, on_error: Literal["stop", "skip"]) -> DataLoader[ClipBatch]:
+    """Return a loader over clips alone, in batches as large as a training step's may be, in the order given."""
+    dataset: Any = ClipDataset(clips, reader(config), on_error)
+    return DataLoader(
+        dataset,
+        batch_size=config.max_batch_size or ENCODED_AT_ONCE,
+        collate_fn=collate_clips,
+        num_workers=config.num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
 def check_data(config: DataConfig, on_progress: Callable[[int, int], None] | None = None) -> list[str]:
@@ -463,7 +494,7 @@ def check_data(config: DataConfig, on_progress: Callable[[int, int], None] | Non
     return problems
 
 
-def _scan(examples: Sequence[Example], indices: Iterable[int]) -> Iterator[float | AudioError]:
+def _scan(examples: Sequence[Example] | Sequence[Clip], indices: Iterable[int]) -> Iterator[float | AudioError]:
     """Yield the seconds of each example, or what is wrong with its audio, in order."""
 
     def read(index: int) -> float | AudioError:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from salmonn_lab.batch import Frames
+from salmonn_lab.batch import ClipFrames, EncoderSpec, Frames
 from salmonn_lab.model.beats import Beats
+from salmonn_lab.model.fingerprint import fingerprint
 from salmonn_lab.model.whisper import SAMPLES_PER_FRAME, THIRTY_SECONDS, WhisperConfig, WhisperSpeechEncoder
 from salmonn_lab.model.yamnet import Yamnet
 
@@ -29,36 +28,8 @@ class AudioEncoderConfig:
     """A file, a folder or `asset:NAME`."""
 
 
-Kept = list[tuple[Tensor, int]]
-"""Of each encoder, a clip's features without the repeats, (vectors, dim), and how many frames they stand for."""
-
-
-class FrameCache:
-    """Features of clips that were encoded before, in memory, found by the samples themselves."""
-
-    def __init__(self, capacity: float) -> None:
-        """Keep up to `capacity` bytes; clips that found no room are encoded each time."""
-        self.capacity = capacity
-        self.size = 0
-        self._clips: dict[bytes, Kept] = {}
-
-    @staticmethod
-    def key(waveform: Tensor) -> bytes:
-        """Return a hash of a clip's samples."""
-        return hashlib.sha256(waveform.cpu().numpy().tobytes()).digest()
-
-    def get(self, key: bytes) -> Kept | None:
-        """Return what was kept of a clip."""
-        return self._clips.get(key)
-
-    def put(self, key: bytes, features: Kept) -> bool:
-        """Keep a clip's features if there is room, and say whether there was."""
-        size = sum(part.numel() * part.element_size() for part, _ in features)
-        if self.size + size > self.capacity:
-            return False
-        self._clips[key] = [(part.clone(), count) for part, count in features]
-        self.size += size
-        return True
+PREPROCESSING = 1
+"""Raise it whenever an encoder, or what comes before it, would answer otherwise with the same weights."""
 
 
 class Encoders(nn.Module):
@@ -84,8 +55,6 @@ class Encoders(nn.Module):
             kind = kinds[audio.kind]
             streams.append(kind.from_pretrained(audio.checkpoint) if load else kind.skeleton(audio.checkpoint))
         self.thirty_seconds = thirty_seconds
-        self.cache: FrameCache | None = None
-        """Where set, clips that `keep` was given are looked up."""
         self.streams = nn.ModuleList(streams)
         self.dims: list[int] = [stream.dim for stream in streams]
         self.repeats: list[int] = [stream.repeats for stream in streams]
@@ -105,55 +74,65 @@ class Encoders(nn.Module):
         Raises:
             ValueError: for a clip longer than 30 s where every clip is 30 s long.
         """
+        self._check_lengths(lengths)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return tuple(encode(stream, waveforms, lengths) for stream in self.streams)
+
+    @torch.no_grad()
+    def encode_clips(
+        self, stream: int, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> list[ClipFrames]:
+        """Run one encoder over a batch of clips and return its frames clip by clip, in main memory.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        self._check_lengths(lengths)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            frames = encode(self.streams[stream], waveforms[:, : int(lengths.max())], lengths)
+        clips = []
+        for length, features, mask in zip(lengths.tolist(), frames.features.cpu(), frames.mask.cpu(), strict=True):
+            count = int(mask.nonzero().max()) + 1 if mask.any() else 0
+            # Where a clip is encoded in parts, repeats start anew with each part.
+            repeats = self.repeats[stream] if length <= THIRTY_SECONDS else 1
+            clips.append(ClipFrames(features[:count:repeats], repeats, mask[:count]))
+        return clips
+
+    def specs(self) -> list[EncoderSpec]:
+        """Return what the frames of each encoder depend on; of encoders without weights the signatures are empty."""
+        return [
+            EncoderSpec(
+                name=type(stream).__name__,
+                signature=_signature(stream),
+                dim=dim,
+                repeats=repeats,
+                fixed_frames=_fixed_frames(stream),
+            )
+            for stream, dim, repeats in zip(self.streams, self.dims, self.repeats, strict=True)
+        ]
+
+    def _check_lengths(self, lengths: Int[Tensor, " batch"]) -> None:
         if self.thirty_seconds and int(lengths.max()) > THIRTY_SECONDS:
             raise ValueError(
                 f"a clip of {int(lengths.max()) / 16_000:.1f} s does not fit model.bridge.span=thirty_seconds; "
                 "cut it, or train with span=clip"
             )
-        with torch.autocast(waveforms.device.type, enabled=False):
-            if self.cache is None:
-                return tuple(encode(stream, waveforms, lengths) for stream in self.streams)
-            keys = [self.cache.key(clip[:length]) for clip, length in zip(waveforms, lengths.tolist(), strict=True)]
-            clips = [self.cache.get(key) for key in keys]
-            missing = [row for row, kept in enumerate(clips) if kept is None]
-            for row, kept in zip(missing, self._encode_apart(waveforms[missing], lengths[missing]), strict=True):
-                clips[row] = kept
-        return tuple(
-            _join(
-                [
-                    part.to(waveforms.device).repeat_interleave(repeats, dim=0)[:count]
-                    for part, count in (cast(Kept, kept)[stream] for kept in clips)
-                ],
-                repeats,
-            )
-            for stream, repeats in enumerate(self.repeats)
-        )
 
-    @torch.no_grad()
-    def keep(self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> int:
-        """Encode clips into the cache; return how many found room.
 
-        Only here does the cache grow: what a clip gives must not depend on the batch in which training first met it.
-        """
-        assert self.cache is not None
-        with torch.autocast(waveforms.device.type, enabled=False):
-            kept = self._encode_apart(waveforms, lengths)
-        keys = [self.cache.key(clip[:length]) for clip, length in zip(waveforms, lengths.tolist(), strict=True)]
-        return sum(self.cache.put(key, features) for key, features in zip(keys, kept, strict=True))
+def _fixed_frames(stream: nn.Module) -> int | None:
+    whole = isinstance(stream, WhisperSpeechEncoder) and stream.thirty_seconds
+    return THIRTY_SECONDS // SAMPLES_PER_FRAME if whole else None
 
-    def _encode_apart(self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> list[Kept]:
-        """Encode clips as one batch and return them one by one."""
-        if not len(lengths):
-            return []
-        waveforms = waveforms[:, : int(lengths.max())]
-        streams = [encode(stream, waveforms, lengths) for stream in self.streams]
-        return [
-            [
-                (frames.features[row, frames.mask[row]][::repeats].cpu(), int(frames.mask[row].sum()))
-                for frames, repeats in zip(streams, self.repeats, strict=True)
-            ]
-            for row in range(len(lengths))
-        ]
+
+def _signature(stream: nn.Module) -> str:
+    """Return a hash of weights and their type, of the filters before them, and of the span."""
+    weight = next(stream.parameters())
+    if weight.is_meta:
+        return ""
+    digest = hashlib.sha256(repr((PREPROCESSING, fingerprint(stream), weight.dtype, _fixed_frames(stream))).encode())
+    for name, values in stream.named_buffers():
+        digest.update(name.encode() + values.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 def encode(stream: nn.Module, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]) -> Frames:
@@ -174,11 +153,3 @@ def encode(stream: nn.Module, waveforms: Float[Tensor, "batch samples"], lengths
         parts.append(features)
         masks.append(mask)
     return Frames(torch.cat(parts, dim=1), torch.cat(masks, dim=1))
-
-
-def _join(clips: Sequence[Float[Tensor, "frames dim"]], repeats: int) -> Frames:
-    """Return the features of several clips as one batch."""
-    counts = torch.tensor([len(features) for features in clips], device=clips[0].device)
-    features = pad_sequence(list(clips), batch_first=True)
-    mask = torch.arange(features.shape[1], device=features.device) < counts[:, None]
-    return Frames(features, mask, repeats if features.shape[1] <= THIRTY_SECONDS // SAMPLES_PER_FRAME else 1)

@@ -18,8 +18,18 @@ from transformers import PreTrainedTokenizerBase
 
 from salmonn_lab.batch import Batch, Example, Segment
 from salmonn_lab.data.audio import AudioError
+from salmonn_lab.data.features import Clip
 from salmonn_lab.data.manifest import read_manifest, write_manifest
-from salmonn_lab.data.modules import Benchmark, DataConfig, SourceConfig, SpeechDataModule, check_data
+from salmonn_lab.data.modules import (
+    Benchmark,
+    DataConfig,
+    SourceConfig,
+    SpeechDataModule,
+    benchmark_clips,
+    check_data,
+    clip_frames,
+    trained_clips,
+)
 
 
 def source(path: Path, **options: Any) -> SourceConfig:
@@ -140,22 +150,29 @@ def test_a_warm_up_holds_its_tasks_alone_and_draws_from_sources_by_weight(
         module(warm_up=(2, ["lyrics"])).setup("fit")
 
 
-def test_every_clip_is_encoded_once_at_every_speed_that_it_is_played_at(
-    module: Module, clips: Path, tmp_path: Path
+def test_a_clip_that_is_played_often_is_one_clip_and_a_source_that_is_not_drawn_from_none(
+    clips: Path, flawed: Path, tmp_path: Path
 ) -> None:
     asked = [dataclasses.replace(example, id=f"q-{example.id}") for example in list(read_manifest(clips))[:5]]
     write_manifest(tmp_path / "asked.jsonl", asked)
-    data = module(
-        sources=[source(clips), source(tmp_path / "asked.jsonl")],
-        validation=[source(clips)],
+    config = DataConfig(
+        sources=[source(clips, tasks=["asr"]), source(tmp_path / "asked.jsonl"), source(flawed, weight=0.0)],
+        validation=[source(clips, tasks=["audio_QA"])],
         speeds=[0.5, 1.0],
-        min_seconds=0.0,
-        max_batch_size=4,
     )
-    data.setup("fit")
-    lengths = torch.cat([lengths for _, lengths in data.clip_loader([Benchmark(asked)])])
-    seconds = sorted(float(example.duration or 0) * speed for example in read_manifest(clips) for speed in (1, 2))
-    assert sorted((lengths / 16_000).tolist()) == pytest.approx(seconds, abs=0.01)
+    found = trained_clips(config)
+    assert len(found) == len(set(found)) == 23 + 17, "the questions of training and all of speech at both speeds"
+    assert benchmark_clips([Benchmark(asked), Benchmark(asked)]) == [Clip(example.audio) for example in asked]
+
+
+def test_the_frames_of_clips_are_those_of_their_headers_where_no_duration_is_written(clips: Path) -> None:
+    stated = [Clip(example.audio, 2.0, (example.duration or 0) / 2) for example in read_manifest(clips)]
+    unknown = [Clip(clip.audio, clip.speed) for clip in [*stated, Clip((Segment("/gone.wav"),))]]
+    config = DataConfig(min_seconds=0.1, max_seconds=0.2)
+    counts = clip_frames(stated, config).tolist()
+    assert clip_frames(unknown, config).tolist() == [*counts, 10]
+    assert min(counts) == 5
+    assert max(counts) == 10
 
 
 def test_weights_decide_how_often_a_source_is_seen(module: Module, tmp_path: Path, clips: Path) -> None:

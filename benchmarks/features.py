@@ -1,0 +1,165 @@
+"""Times a sweep with and without the feature store, and a step from it: `python benchmarks/features.py`.
+
+Trains the quickstart's model on a few of its clips. Runs from audio and runs from the store take turns in one process,
+so that both meet the machine in the same state; every run of the sweep has its own order of clips. Counted are the
+steps with their reading and, once, the encoding; not what starts a run, which both ways have in common. Printed are
+
+- what a step waits for the store, as a part of a step on the same batches in memory (at most 5 % is wanted), and
+- how many times as fast the sweep is, beside what arithmetic predicts: the encoders' share of a step is saved in all
+  runs and paid once for every clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from salmonn_lab import runs
+from salmonn_lab.batch import Batch
+from salmonn_lab.config import RunConfig, load_config
+from salmonn_lab.console import console, table
+from salmonn_lab.data.features import FeatureStore
+from salmonn_lab.data.manifest import read_manifest, write_manifest
+from salmonn_lab.data.modules import SourceConfig
+from salmonn_lab.encode import clips_of, fill
+from salmonn_lab.evaluate import data_module
+from salmonn_lab.model.llm import fastest_dtype
+from salmonn_lab.progress import quiet_libraries
+from salmonn_lab.salmonn import Salmonn
+
+QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+PAIRINGS = {
+    "light": ["model.whisper.checkpoint=asset:whisper-tiny.en", "model.bridge.span=clip"],
+    "heavy": ["model.whisper.checkpoint=asset:whisper-base", "model.bridge.span=thirty_seconds"],
+}
+"""Encoders beside YAMNet, and what they hear; the LLM is SmolLM2-135M."""
+
+
+def configure(pairing: str, clips: int, batch_size: int, folder: Path) -> RunConfig:
+    """Return the quickstart with a pairing's encoders and a few clips, in equal parts from each of its sources."""
+    overrides = [*PAIRINGS[pairing], f"features={folder / 'store'}", f"data.max_batch_size={batch_size}"]
+    overrides += ["data.batch_budget=1000000", "data.validation=[]", "evaluation.benchmarks=[]", "evaluation.before=[]"]
+    config = runs.localize(load_config([QUICKSTART], [*overrides, "optim.align_steps=0"]))
+    config = runs.with_dtype(config, fastest_dtype())
+    chosen = {
+        example.audio: example
+        for source in config.data.sources
+        for example in islice(read_manifest(source.manifest), clips // len(config.data.sources))
+    }
+    examples = [dataclasses.replace(example, id=str(index)) for index, example in enumerate(chosen.values())]
+    write_manifest(folder / "clips.jsonl", examples)
+    config.data.sources = [SourceConfig(str(folder / "clips.jsonl"))]
+    return config
+
+
+def batches(config: RunConfig, model: Salmonn, seed: int, store: FeatureStore | None) -> Iterator[Batch]:
+    """Yield a run's batches, epoch after epoch."""
+    data = data_module(dataclasses.replace(config, seed=seed), model)
+    data.features = store
+    data.setup("fit")
+    loader = data.train_dataloader()
+    while True:
+        yield from loader
+
+
+def train(model: Salmonn, optimizer: torch.optim.Optimizer, some: Iterable[Batch]) -> float:
+    """Take a step on each batch; return the seconds, reading included."""
+    start = time.perf_counter()
+    for batch in some:
+        model.token_losses(batch).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.perf_counter() - start
+
+
+def encoder_seconds(model: Salmonn, some: list[Batch]) -> float:
+    """Return the mean seconds that the encoders take for a batch."""
+    start = time.perf_counter()
+    for batch in some:
+        model.encode(batch)
+    return (time.perf_counter() - start) / len(some)
+
+
+def measure_waiting(
+    model: Salmonn, optimizer: torch.optim.Optimizer, config: RunConfig, store: FeatureStore, steps: int
+) -> list[str]:
+    """Return a row: medians of a step on a batch in memory and of reading a batch, and what part reading is."""
+    source, reading, stepping = batches(config, model, 0, store), [], []
+    for _ in range(steps):
+        start = time.perf_counter()
+        batch = next(source)
+        reading.append(time.perf_counter() - start)
+        stepping.append(train(model, optimizer, [batch]))
+    step, wait = statistics.median(stepping[1:]), statistics.median(reading[1:])  # the first ones warm up
+    return [f"{step:.3f} s", f"{1000 * wait:.1f} ms", f"{100 * wait / step:.2f} %"]
+
+
+def measure_sweep(
+    model: Salmonn,
+    optimizer: torch.optim.Optimizer,
+    config: RunConfig,
+    store: FeatureStore,
+    options: argparse.Namespace,
+) -> tuple[float, float]:
+    """Return the seconds of all runs from audio, and from the store."""
+    audio = stored = 0.0
+    for run in range(options.runs):
+        audio += train(model, optimizer, islice(batches(config, model, run, None), options.steps))
+        stored += train(model, optimizer, islice(batches(config, model, run, store), options.steps))
+    return audio, stored
+
+
+def compare(pairing: str, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return a pairing's row about waiting and its row about the sweep."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = configure(pairing, options.clips, options.batch_size, Path(folder))
+        model = Salmonn(config.model, config.optim, total_steps=1000)
+        optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-5)
+        clips = clips_of(config)
+        epoch = list(islice(batches(config, model, 0, None), len(clips) // options.batch_size))
+        train(model, optimizer, epoch[:1])  # warms up
+        start = time.perf_counter()
+        store = fill(config, model.encoders, clips)
+        encoding = time.perf_counter() - start
+        waiting = measure_waiting(model, optimizer, config, store, max(options.steps, 5))
+        encoders = encoder_seconds(model, epoch)
+        audio, stored = measure_sweep(model, optimizer, config, store, options)
+    share = encoders * options.runs * options.steps / audio
+    once = encoders * len(clips) / options.batch_size
+    predicted = audio / (audio * (1 - share) + once)
+    factor = audio / (stored + encoding)
+    sweep = [f"{audio:.0f} s", f"{stored:.0f} + {encoding:.0f} s", f"{100 * share:.0f} %"]
+    sweep += [f"{factor:.2f}", f"{predicted:.2f}", f"{factor / predicted:.2f}"]
+    return [pairing, *waiting], [pairing, *sweep]
+
+
+def main() -> None:
+    """Measure and print."""
+    quiet_libraries()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairing", choices=PAIRINGS, help="one of the pairings (default: all)")
+    parser.add_argument("--clips", type=int, default=48)
+    parser.add_argument("--runs", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=12, help="of a run; at 12 it sees every clip twice")
+    parser.add_argument("--batch-size", type=int, default=8)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    pairs = [compare(name, options) for name in ([options.pairing] if options.pairing else PAIRINGS)]
+    title = f"{torch.get_num_threads()} threads, {options.clips} clips, batches of {options.batch_size}"
+    columns = ("pairing", "step in memory", "waiting for the store", "part of a step")
+    console.print(table(title, columns, [waiting for waiting, _ in pairs]))
+    columns = ("pairing", "from audio", "from the store", "encoders' share", "times as fast", "predicted", "quotient")
+    title = f"{options.runs} runs of {options.steps} steps"
+    console.print(table(title, columns, [sweep for _, sweep in pairs]))
+
+
+if __name__ == "__main__":
+    main()
