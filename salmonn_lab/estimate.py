@@ -26,6 +26,8 @@ PROBE_SECONDS = 15
 """Of training, for each phase of it."""
 CLIP = Clip(seconds=10.0, text_tokens=40, target_tokens=20)
 """The clip whose operations stand for a training step's."""
+NO_STORE: dict[str, object] = {"frame_cache_gib": 0.0, "features": None}
+"""Keys that would have every clip encoded before the first step."""
 Source = Literal["finished runs", "probe"]
 
 
@@ -162,9 +164,8 @@ def run_probe(planned: Planned, folder: Path, changes: Mapping[str, object]) -> 
         "evaluation.benchmarks": [],
         "evaluation.before": [],
         "data.validation": [],
-        "frame_cache_gib": 0.0,
         "checkpoint_every": 1_000_000,
-        **({"features": None} if "features" in asdict(planned.config) else {}),
+        **{key: value for key, value in NO_STORE.items() if key in asdict(planned.config)},
         **changes,
     }
     overrides = {**planned.overrides, **short}
