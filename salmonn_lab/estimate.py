@@ -16,7 +16,7 @@ from typing import Literal
 
 from salmonn_lab import runs
 from salmonn_lab.config import RunConfig, load_config
-from salmonn_lab.experiment import Experiment, Planned, assignments
+from salmonn_lab.experiment import Experiment, Planned, assignments, read_stored
 from salmonn_lab.jobs import work
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
 from salmonn_lab.model.plain import read_plain
@@ -171,8 +171,10 @@ def run_probe(planned: Planned, folder: Path, changes: Mapping[str, object]) -> 
     overrides = {**planned.overrides, **short}
     config = load_config(planned.files, assignments(overrides))
     probing = replace(planned, name=f"probe of {folder.name}", overrides=overrides, config=config, folder=folder)
-    if probing.run.config_file.is_file() and runs.changes(probing.run, config):
-        shutil.rmtree(folder)
+    if probing.run.config_file.is_file():
+        stored = read_stored(folder)
+        if stored is None or runs.changes(stored, config):
+            shutil.rmtree(folder)
     work([probing], retry=True)
     if probing.failure.is_file():
         raise ValueError(probing.error().splitlines()[-1])

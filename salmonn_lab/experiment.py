@@ -143,7 +143,7 @@ class Experiment:
             if names.count(name) > 1:
                 name = f"{name}~{digests[index]}"
             folder = self.runs_folder / name
-            fitting = [run.folder for run in stored if not runs.changes(run, config)]
+            fitting = [place for place, made in stored.items() if not runs.changes(made, config)]
             if fitting:
                 folder = folder if folder in fitting else fitting[0]
             elif (folder / runs.CONFIG).is_file():
@@ -228,17 +228,18 @@ def load_experiment(folder: str | Path) -> Experiment:
     return experiment
 
 
-def stored_runs(folder: Path) -> list[runs.Run]:
-    """Return the runs in a folder whose configuration this code can read; what it cannot read satisfies no request."""
-    found = []
-    for file in sorted(folder.glob(f"*/{runs.CONFIG}")):
-        run = runs.Run(file.parent)
-        try:
-            run.config()
-        except ValueError:  # a key of it does not exist any more, or the file is no config
-            continue
-        found.append(run)
-    return found
+def stored_runs(folder: Path) -> dict[Path, RunConfig]:
+    """Return the runs in a folder with their configurations; one that this code cannot read satisfies no request."""
+    files = sorted(folder.glob(f"*/{runs.CONFIG}"))
+    return {file.parent: config for file in files if (config := read_stored(file.parent)) is not None}
+
+
+def read_stored(folder: Path) -> RunConfig | None:
+    """Return the configuration of a run, None where it has keys that there are no more, or is none."""
+    try:
+        return runs.Run(folder).config()
+    except ValueError:
+        return None
 
 
 def assignment(key: str, value: Any) -> str:

@@ -109,7 +109,7 @@ def start(config: RunConfig, *, resume: bool) -> Run:
     if run.config_file.is_file():
         if not resume:
             raise FileExistsError(f"{run.folder} holds a run: continue it with --resume, or choose another out_dir=...")
-        if changed := changes(run, config):
+        if changed := changes(run.config(), config):
             raise ValueError(f"{run.folder} was made with another configuration; it differs in {', '.join(changed)}")
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -119,13 +119,12 @@ def start(config: RunConfig, *, resume: bool) -> Run:
     return run
 
 
-def changes(run: Run, config: RunConfig) -> list[str]:
+def changes(stored: RunConfig, config: RunConfig) -> list[str]:
     """Return the keys in which a stored run is not what a configuration asks for: none where it satisfies it.
 
     What the run stored must be equal, what it lacks is read as its default: a new key keeps old runs valid, a changed
     default does not. Where it ran is not compared, and what was left to the machine is as the machine decided.
     """
-    stored = run.config()
     return differences(stored, with_dtype(config, stored.model.llm.dtype))
 
 

@@ -26,7 +26,7 @@ from salmonn_lab.progress import quiet_libraries
 __all__ = ["Sweep", "grid"]
 STORE = "features"
 """The configuration's key that names a feature store."""
-ENCODING_KEYS = ("model.whisper", "model.audio_encoder", "model.bridge.span", "data.", "evaluation.")
+ENCODING_KEYS = ("model.whisper", "model.audio_encoder", "model.bridge.span", "data.", "evaluation.", "features")
 """What decides which clips are encoded, and by what."""
 COLUMNS = ("run", "state", "time", "memory", "disk", "GFLOP per 10 s", "tokens per 10 s")
 TO_DO = ("missing", "begun", "running")

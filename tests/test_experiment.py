@@ -203,8 +203,8 @@ def test_a_run_is_done_once_it_is_measured_and_not_before(experiment: Experiment
 
 def test_resuming_a_run_compares_as_the_sweep_does(experiment: Experiment) -> None:
     folder = store(experiment.planned[0])
-    assert runs.changes(runs.Run(folder), experiment.planned[0].config) == []
-    assert runs.changes(runs.Run(folder), experiment.planned[2].config) == ["model.bridge.num_queries"]
+    assert runs.changes(runs.Run(folder).config(), experiment.planned[0].config) == []
+    assert runs.changes(runs.Run(folder).config(), experiment.planned[2].config) == ["model.bridge.num_queries"]
 
 
 @pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda path: path.name)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from salmonn_lab import estimate, jobs, sweep
+from salmonn_lab.config import to_yaml
 from salmonn_lab.console import run_command
 from salmonn_lab.estimate import Pace, Work, estimates
 from salmonn_lab.experiment import Experiment, Planned, load_experiment
@@ -26,7 +27,7 @@ import json, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
 with (folder.parent / "starts.txt").open("a") as file:
     file.write(folder.name + chr(10))
-(folder / "config.yaml").write_text((folder.parent.parent / "base.yaml").read_text())
+(folder / "config.yaml").write_text(pathlib.Path(sys.argv[3]).read_text())
 {body}
 (folder / "provenance.json").write_text(json.dumps({{"seconds": {{"measuring after": 1.0}}, "peak_memory_gib": 1.0}}))
 (folder / "scores.json").write_text("[]")
@@ -54,7 +55,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     def replace(body: str) -> None:
         code = FAKE.format(body=body)
-        monkeypatch.setattr(Planned, "command", lambda self, resume: ["-c", code, str(self.folder), str(resume)])
+
+        def command(self: Planned, *, resume: bool) -> list[str]:
+            config = self.folder.parent.parent / f"{self.name}.yaml"
+            config.write_text(to_yaml(self.config))
+            return ["-c", code, str(self.folder), str(resume), str(config)]
+
+        monkeypatch.setattr(Planned, "command", command)
 
     replace("")
     return replace

@@ -54,7 +54,7 @@ class Part(NamedTuple):
     """One part of a variance, and the degrees of freedom that it is known with."""
 
     variance: float
-    freedom: int
+    freedom: float
 
 
 class Runs(NamedTuple):
@@ -179,10 +179,10 @@ def combine(items: Part, seeds: Sequence[tuple[Part, Part]]) -> Part:
     total = items.variance + of_seeds - sum(part.variance for part in shared)
     total = max(total, items.variance, of_seeds) if not math.isnan(total) else math.nan
     scale = sum(part.variance**2 / part.freedom for part in (items, *own, *shared) if part.freedom)
-    return Part(total, max(1, math.floor(total**2 / scale)) if scale > 0 else 1)
+    return Part(total, max(1.0, total**2 / scale) if scale > 0 else 1.0)
 
 
-def outside(distance: float, freedom: int) -> float:
+def outside(distance: float, freedom: float) -> float:
     """Return the share of Student's distribution that lies farther from 0 than `distance`, on either side.
 
     With t = sqrt(freedom) tan(x), the density becomes a power of the cosine, which a quadrature takes as it is.
@@ -196,7 +196,7 @@ def outside(distance: float, freedom: int) -> float:
     return max(0.0, 1 - 2 * constant * inside)
 
 
-def quantile(level: float, freedom: int) -> float:
+def quantile(level: float, freedom: float) -> float:
     """Return the distance from 0 within which so large a share of Student's distribution lies."""
     low, high = 0.0, 1.0
     while outside(high, freedom) > 1 - level:
