@@ -62,6 +62,15 @@ def p_value(value: float | None) -> str:
 
 def render_html(report: Record) -> str:
     """Return the page for browsers: one file, which asks for nothing else."""
+    environment = page_environment()
+    page = environment.get_template("report.html").render(
+        report=report, data=script_data(report), shows=columns_shown(report["results"])
+    )
+    return SURROGATE.sub("\ufffd", page)
+
+
+def page_environment() -> Environment:
+    """Return what fills a page's template in: every text is escaped, and scores are shown in their unit."""
     environment = Environment(
         loader=PackageLoader("salmonn_lab"),
         autoescape=True,
@@ -71,10 +80,7 @@ def render_html(report: Record) -> str:
     )
     environment.filters |= {"share": share, "p_value": p_value, "of": shown, "signed": signed, "counted": counted}
     environment.globals |= {"range_of": shown_range, "missing": MISSING}
-    page = environment.get_template("report.html").render(
-        report=report, data=script_data(report), shows=columns_shown(report["results"])
-    )
-    return SURROGATE.sub("\ufffd", page)
+    return environment
 
 
 def columns_shown(results: Sequence[Record]) -> dict[str, bool]:

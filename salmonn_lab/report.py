@@ -1,4 +1,4 @@
-"""The command that reports on a run from its predictions: `python -m salmonn_lab.report RUN [OTHER]`."""
+"""The command that reports on a run, or an experiment, from predictions: `python -m salmonn_lab.report DIR [OTHER]`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import soundfile
 from rich.markup import escape
 from rich.table import Table
 
-from salmonn_lab import analysis, benchmarks, console, pages, runs
+from salmonn_lab import analysis, benchmarks, console, pages, runs, study, study_pages
 from salmonn_lab.assets import AssetError, resolve
 from salmonn_lab.batch import Example, Prediction, Score
 from salmonn_lab.benchmarks import Benchmark, Published
 from salmonn_lab.data.audio import SAMPLE_RATE, AudioError, read_audio
 from salmonn_lab.data.manifest import read_manifest
+from salmonn_lab.experiment import SWEEP_FILE, load_experiment
 from salmonn_lab.metrics.health import KINDS, examine, health
 from salmonn_lab.predictions import read_predictions, write_atomically
 
@@ -253,6 +254,29 @@ def write_report(folder: Path, other: Path | None = None, players: int = PLAYERS
     return target / "report.html"
 
 
+def write_study(folder: Path) -> Path:
+    """Write `report.json` of an experiment's finished runs, `scores.jsonl`, and the pages of its report.
+
+    Returns:
+        the page for browsers.
+
+    Raises:
+        FileNotFoundError: the folder holds no experiment, or no run of it is finished.
+        ValueError: its sweep.py is not in order, or its runs do not compare.
+    """
+    experiment = load_experiment(folder)
+    found = study.study(experiment)
+    if not any(setting.done for setting in found.settings):
+        raise FileNotFoundError(f"{folder} has no finished run: do them with python -m salmonn_lab.sweep {folder} --run")
+    report = without_nan(asdict(found))
+    lines = [json.dumps(without_nan(line), ensure_ascii=False) for line in study.score_lines(experiment, found)]
+    write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
+    write_atomically(folder / "report.json", json_text(report))
+    for suffix, render in study_pages.RENDERERS.items():
+        write_atomically(folder / f"report.{suffix}", render(report))
+    return folder / "report.html"
+
+
 RENDERERS = {
     "html": pages.render_html,
     "md": pages.render_markdown,
@@ -387,10 +411,15 @@ def main() -> None:
         description="Write report.json, .html, .md, .tex and .csv of a run's predictions; no model is loaded.",
         epilog="Example: python -m salmonn_lab.report runs/quickstart runs/sequence",
     )
-    parser.add_argument("run", type=Path, help="the run's folder, or one of its variants/")
+    parser.add_argument("run", type=Path, help="a run's folder, one of its variants/, or an experiment with a sweep.py")
     parser.add_argument("other", type=Path, nargs="?", help="another run, to compare on the items that both answered")
     parser.add_argument("--players", type=int, default=PLAYERS, help=f"clips in the page (default: {PLAYERS})")
     options = parser.parse_args()
+    if (options.run / SWEEP_FILE).is_file():
+        if options.other is not None:
+            raise ValueError(f"{options.run} is an experiment, which has a baseline of its own: leave {options.other} out")
+        console.console.print(f"report: {write_study(options.run)}", soft_wrap=True)
+        return
     for folder in filter(None, (options.run, options.other)):
         owner(folder)
     console.console.print(f"report: {write_report(options.run, options.other, options.players)}", soft_wrap=True)

@@ -114,9 +114,7 @@ def start(config: RunConfig, *, resume: bool) -> Run:
     if run.config_file.is_file():
         if not resume:
             raise FileExistsError(f"{run.folder} holds a run: continue it with --resume, or choose another out_dir=...")
-        stored = run.config()
-        changed = differences(stored, with_dtype(config, stored.model.llm.dtype))
-        if changed:
+        if changed := changes(run.config(), config):
             raise ValueError(f"{run.folder} was made with another configuration; it differs in {', '.join(changed)}")
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -124,6 +122,15 @@ def start(config: RunConfig, *, resume: bool) -> Run:
     write_atomically(run.config_file, to_yaml(settled))
     run.record(started=datetime.now(UTC).isoformat(timespec="seconds"), **environment())
     return run
+
+
+def changes(stored: RunConfig, config: RunConfig) -> list[str]:
+    """Return the keys in which a stored run is not what a configuration asks for: none where it satisfies it.
+
+    What the run stored must be equal, what it lacks is read as its default: a new key keeps old runs valid, a changed
+    default does not. Where it ran is not compared, and what was left to the machine is as the machine decided.
+    """
+    return differences(stored, with_dtype(config, stored.model.llm.dtype))
 
 
 def first_process() -> bool:

@@ -1,0 +1,467 @@
+"""What an experiment's runs tell together: scores over seeds, differences from the baseline, costs, what is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import mean
+from typing import Any
+
+from salmonn_lab import analysis, benchmarks
+from salmonn_lab.benchmarks import Benchmark
+from salmonn_lab.config import flatten
+from salmonn_lab.estimate import Work, work_of
+from salmonn_lab.experiment import SEED, Experiment, Overrides, Planned, assignment, short
+from salmonn_lab.jobs import state_of
+from salmonn_lab.metrics.item import ItemMetric
+from salmonn_lab.metrics.seeds import SeedDifference, seed_differences, seed_means
+from salmonn_lab.metrics.statistics import bootstrap, holm
+from salmonn_lab.predictions import read_predictions
+from salmonn_lab.runs import Run
+
+VERSION = 1
+"""Of the layout of a study's `report.json`."""
+CURVES = ("align_loss", "train_loss", "val_loss")
+"""Columns of `metrics.csv` that are drawn."""
+CURVE_POINTS = 120
+"""Points of a curve at most: each is the mean of as many steps as it takes."""
+METHOD = (
+    "Scores are means over seeds; the spread is their standard deviation. Intervals are of 95 % and, like the p-values of "
+    "the differences, account for items and seeds at once: a two-way analysis of variance with both as random effects on "
+    "jackknife values, with Satterthwaite's degrees of freedom; where no setting has a second seed, for items alone, "
+    "which is marked. Holm's correction is over every difference of this report."
+)
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """A score of one run, with its interval over items."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SettingScore:
+    """A score of a setting: its mean over seeds, with an interval over items and seeds."""
+
+    benchmark: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    spread: float | None
+    """Over seeds; None of one seed."""
+    seeds: Mapping[str, RunScore]
+    """By run."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a setting costs, its finished runs averaged."""
+
+    seconds: Mapping[str, float]
+    """By part of the run."""
+    total_seconds: float
+    memory_gib: float | None
+    """The most that a run held."""
+    trainable: int | None
+    """Weights that learn."""
+    tokens: int | None
+    """Of audio, for a clip of 10 s."""
+    gflops: Mapping[str, float]
+    """Of a training step on such a clip, by part of the model."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One combination of the axes."""
+
+    name: str
+    values: Mapping[str, str]
+    """By axis; an axis that it does not set is left out."""
+    baseline: bool
+    planned: int
+    done: int
+    scores: tuple[SettingScore, ...]
+    cost: Cost | None
+    """None where no run is finished."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A benchmark, and what is to be known to read its scores."""
+
+    benchmark: str
+    task: str
+    headline: str
+    higher_is_better: bool
+    metrics: tuple[str, ...]
+    """The headline first."""
+    plain_numbers: tuple[str, ...]
+    """Metrics that are no shares."""
+    count: int
+    """Items that every run answered."""
+    signatures: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much higher a setting's headline score is than the baseline's."""
+
+    benchmark: str
+    setting: str
+    value: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    seeds: bool
+    """Whether the scatter of seeds is in it."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a loss of one run went."""
+
+    run: str
+    setting: str
+    metric: str
+    points: tuple[tuple[float, float], ...]
+    """Steps and losses."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A run that is not there yet, or failed."""
+
+    run: str
+    state: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Differing:
+    """A fact of their provenance in which runs differ."""
+
+    fact: str
+    values: Mapping[str, tuple[str, ...]]
+    """Runs by value."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that the report says of an experiment."""
+
+    title: str
+    question: str
+    method: str
+    axes: tuple[str, ...]
+    measurements: tuple[Measurement, ...]
+    settings: tuple[Setting, ...]
+    comparisons: tuple[Comparison, ...]
+    curves: tuple[Curve, ...]
+    absent: tuple[Absent, ...]
+    differing: tuple[Differing, ...]
+    remarks: tuple[str, ...] = field(default=())
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the finished runs answered to one benchmark: metrics by run and name, filled with the items that all share."""
+
+    benchmark: Benchmark
+    metrics: Mapping[str, Mapping[str, ItemMetric]]
+    count: int
+
+    def rows(self, run: str, metric: str) -> Any:
+        """Return a metric's rows [items, columns] of a run."""
+        return analysis.rows_of(self.metrics[run][metric])
+
+
+def study(experiment: Experiment) -> Study:
+    """Return what an experiment's runs tell; those that are not there are named.
+
+    Raises:
+        ValueError: the runs of a benchmark do not compare, or a benchmark of theirs is not known any more.
+    """
+    remarks: list[str] = []
+    finished = [run for run in experiment.planned if run.done()]
+    answers = read_answers(finished, remarks)
+    works = works_of(experiment, remarks)
+    settings = tuple(
+        describe(experiment, name, [run for run in planned if run in finished], len(planned), answers, works.get(name))
+        for name, planned in experiment.settings.items()
+    )
+    if not any(setting.baseline and setting.done for setting in settings):
+        remarks.append(f"the baseline, {experiment.baseline}, has no finished run, so nothing is compared with it")
+    alone = [setting.name for setting in settings if setting.done == 1]
+    if alone:
+        remarks.append(f"one seed only: {'; '.join(alone)}")
+    return Study(
+        title=experiment.folder.resolve().name,
+        question=experiment.question,
+        method=METHOD,
+        axes=tuple(short(key, experiment.varying) for key in experiment.varying),
+        measurements=tuple(map(measurement, answers)),
+        settings=settings,
+        comparisons=corrected(compare(experiment, finished, answers)),
+        curves=tuple(curve for run in finished for curve in curves(run)),
+        absent=tuple(absent(run) for run in experiment.planned if run not in finished),
+        differing=differing(finished),
+        remarks=tuple(remarks),
+    )
+
+
+def read_answers(finished: Sequence[Planned], remarks: list[str]) -> list[Answers]:
+    """Return the answers of finished runs by benchmark, in the order of the configuration.
+
+    Raises:
+        ValueError: two runs have other references for an item, or their signatures differ.
+    """
+    names = list(dict.fromkeys(name for run in finished for name in run.config.evaluation.benchmarks))
+    found = []
+    for name in names:
+        benchmark = benchmarks.find(name)
+        given = {}
+        for run in finished:
+            path = run.run.predictions / f"{benchmark.name}.jsonl"
+            if path.is_file():
+                given[run.name] = {prediction.id: prediction for prediction in read_predictions(path)}
+        if not given:
+            remarks.append(f"{benchmark.name}: no run answered it; its data was not there")
+            continue
+        shared = set.intersection(*(set(items) for items in given.values()))
+        most = max(len(items) for items in given.values())
+        if len(shared) < most:
+            remarks.append(f"{benchmark.name}: {len(shared)} of {most} items were answered by every run; only they count")
+        if not shared:
+            continue
+        first = next(iter(given.values()))
+        for run_name, items in given.items():
+            for id in shared:
+                if items[id].references != first[id].references:
+                    raise ValueError(f"{benchmark.name}: {run_name} has other references for item '{id}'")
+        measured = {
+            run_name: benchmarks.measure(benchmark, [items[id] for id in sorted(shared)])
+            for run_name, items in given.items()
+        }
+        found.append(Answers(benchmark, measured, len(shared)))
+    return found
+
+
+def measurement(answers: Answers) -> Measurement:
+    """Return what is to be known to read a benchmark's scores."""
+    metrics = next(iter(answers.metrics.values()))
+    signatures = {key: metric.signature for metric in metrics.values() for key in metric.keys}
+    headline = answers.benchmark.headline
+    keys = (headline, *(key for key in signatures if key != headline))
+    return Measurement(
+        benchmark=answers.benchmark.name,
+        task=answers.benchmark.task,
+        headline=headline,
+        higher_is_better=answers.benchmark.higher_is_better,
+        metrics=keys,
+        plain_numbers=tuple(key for key in keys if key in benchmarks.NUMBERS),
+        count=answers.count,
+        signatures=signatures,
+    )
+
+
+def describe(
+    experiment: Experiment,
+    name: str,
+    finished: Sequence[Planned],
+    planned: int,
+    answers: Sequence[Answers],
+    work: Work | None,
+) -> Setting:
+    """Return one row of the report."""
+    overrides = experiment.settings[name][0].overrides
+    values = {
+        short(key, experiment.varying): assignment("", overrides[key])[1:].strip('"')
+        for key in experiment.varying
+        if key in overrides
+    }
+    scores = tuple(score for given in answers for score in setting_scores(given, [run.name for run in finished]))
+    return Setting(
+        name,
+        values,
+        name == experiment.baseline,
+        planned,
+        len(finished),
+        scores,
+        cost_of(finished, work) if finished else None,
+    )
+
+
+def setting_scores(answers: Answers, names: Sequence[str]) -> list[SettingScore]:
+    """Return every score of a benchmark over the runs of a setting, the headline first."""
+    names = [name for name in names if name in answers.metrics]
+    found: list[SettingScore] = []
+    for key, metric in answers.metrics[names[0]].items() if names else ():
+        tables = [answers.rows(name, key) for name in names]
+        singles = [(metric.score(rows.sum(axis=0)), bootstrap(rows, metric.score)) for rows in tables]
+        for score, value in seed_means(tables, metric.score).items():
+            seeds = {
+                name: RunScore(float(values[score]), *ranges[score])
+                for name, (values, ranges) in zip(names, singles, strict=True)
+            }
+            spread = None if math.isnan(value.spread) else value.spread
+            found.append(
+                SettingScore(answers.benchmark.name, score, value.value, value.low, value.high, spread, seeds)
+            )
+    return sorted(found, key=lambda score: score.metric != answers.benchmark.headline)
+
+
+def compare(experiment: Experiment, finished: Sequence[Planned], answers: Sequence[Answers]) -> list[Comparison]:
+    """Return how every setting's headline scores differ from the baseline's; `p_holm` is still `p`."""
+    by_setting: dict[str, list[str]] = defaultdict(list)
+    for run in finished:
+        by_setting[run.setting].append(run.name)
+    found = []
+    for given in answers:
+        key = next(
+            name
+            for name, metric in next(iter(given.metrics.values())).items()
+            if given.benchmark.headline in metric.keys
+        )
+        base = [name for name in by_setting[experiment.baseline] if name in given.metrics]
+        for setting in experiment.settings:
+            runs = [name for name in by_setting[setting] if name in given.metrics]
+            if setting == experiment.baseline or not runs or not base:
+                continue
+            metric = given.metrics[base[0]][key]
+            for name in runs:
+                if given.metrics[name][key].signature != metric.signature:
+                    raise ValueError(
+                        f"{given.benchmark.name}: {name} and {base[0]} do not compare: "
+                        f"{given.metrics[name][key].signature} and {metric.signature}"
+                    )
+            result: SeedDifference = seed_differences(
+                [given.rows(name, key) for name in runs], [given.rows(name, key) for name in base], metric.score
+            )[given.benchmark.headline]
+            found.append(
+                Comparison(
+                    given.benchmark.name, setting, result.value, result.low, result.high, result.p, result.p, result.seeds
+                )
+            )
+    return found
+
+
+def corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Return comparisons whose p-values account for there being several."""
+    p_values = holm([comparison.p for comparison in comparisons])
+    return tuple(replace(comparison, p_holm=p) for comparison, p in zip(comparisons, p_values, strict=True))
+
+
+def works_of(experiment: Experiment, remarks: list[str]) -> dict[str, Work]:
+    """Return what a clip costs each setting."""
+    found = {}
+    for setting, planned in experiment.settings.items():
+        try:
+            found[setting] = work_of(planned[0].config)
+        except (ValueError, OSError) as error:
+            remarks.append(f"{setting}: its operations are not known: {' '.join(str(error).split())}")
+    return found
+
+
+def cost_of(finished: Sequence[Planned], work: Work | None) -> Cost:
+    """Return what a setting costs."""
+    records = [run.run.provenance() for run in finished]
+    parts = dict.fromkeys(part for record in records for part in record["seconds"])
+    seconds = {part: mean(record["seconds"].get(part, 0.0) for record in records) for part in parts}
+    memory = [record["peak_memory_gib"] for record in records if "peak_memory_gib" in record]
+    return Cost(
+        seconds,
+        sum(seconds.values()),
+        max(memory) if memory else None,
+        work.trainable if work else None,
+        work.tokens if work else None,
+        {part: flops / 1e9 for part, flops in work.flops.items()} if work else {},
+    )
+
+
+def curves(run: Planned) -> list[Curve]:
+    """Return the losses that a run logged, each point the mean of some steps."""
+    path = run.folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = []
+    for metric in CURVES:
+        points = [(float(row["step"]), float(row[metric])) for row in rows if row.get(metric)]
+        if points:
+            size = math.ceil(len(points) / CURVE_POINTS)
+            groups = [points[start : start + size] for start in range(0, len(points), size)]
+            means = tuple((mean(step for step, _ in group), mean(loss for _, loss in group)) for group in groups)
+            found.append(Curve(run.name, run.setting, metric, means))
+    return found
+
+
+def absent(run: Planned) -> Absent:
+    """Return what is to be said of a run that is not finished."""
+    state = state_of(run)
+    return Absent(run.name, state, run.error() if state == "failed" else "")
+
+
+def differing(finished: Iterable[Planned]) -> tuple[Differing, ...]:
+    """Return the facts that runs do not share: code, libraries, hardware, data, frozen weights.
+
+    A fact that a run does not have, such as the weights of an encoder that it turns off, is no difference.
+    """
+    kinds = ("git", "salmonn_lab", "python", "libraries", "hardware", "manifests", "weights")
+    facts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for run in finished:
+        for key, value in flatten(run.run.provenance()).items():
+            if key.split(".")[0] in kinds:
+                facts[key][str(value)].append(run.name)
+    return tuple(
+        Differing(fact, {value: tuple(names) for value, names in values.items()})
+        for fact, values in facts.items()
+        if len(values) > 1
+    )
+
+
+def score_lines(experiment: Experiment, found: Study) -> list[dict[str, Any]]:
+    """Return every score of every run as a line of `scores.jsonl`."""
+    runs = {run.name: run for run in experiment.planned}
+    counts = {row.benchmark: row for row in found.measurements}
+    lines = []
+    for setting in found.settings:
+        for score in setting.scores:
+            for name, value in score.seeds.items():
+                run = runs[name]
+                lines.append(
+                    {
+                        "run": name,
+                        "setting": setting.name,
+                        "seed": run.config.seed,
+                        "overrides": overrides_of(run.overrides),
+                        "benchmark": score.benchmark,
+                        "metric": score.metric,
+                        **asdict(value),
+                        "count": counts[score.benchmark].count,
+                        "signature": counts[score.benchmark].signatures[score.metric],
+                        **provenance_of(run.run),
+                    }
+                )
+    return lines
+
+
+def overrides_of(overrides: Overrides) -> dict[str, Any]:
+    """Return what a run sets, its seed left out."""
+    return {key: json.loads(json.dumps(value)) for key, value in overrides.items() if key != SEED}
+
+
+def provenance_of(run: Run) -> dict[str, Any]:
+    """Return what a line of scores tells of where it comes from."""
+    record = run.provenance()
+    return {"git": record.get("git"), "seconds": sum(record["seconds"].values())}

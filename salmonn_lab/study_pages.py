@@ -1,0 +1,304 @@
+"""The forms in which an experiment's report is read: HTML, Markdown, LaTeX and CSV, each made of its `report.json` alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from salmonn_lab import plots
+from salmonn_lab.pages import (
+    MISSING,
+    SURROGATE,
+    Record,
+    bullets,
+    latex,
+    p_value,
+    page_environment,
+    plain,
+    shown,
+    shown_range,
+    signed,
+    table,
+)
+
+ITEMS_ALONE = "†"
+"""Marks an interval and a p-value that know of one seed only."""
+PARTS = {"Bridge": "bridge", "LanguageModel": "LLM"}
+"""How the parts of a model are called; the others are encoders."""
+LOSSES = {"align_loss": "loss of alignment", "train_loss": "training loss", "val_loss": "validation loss"}
+COSTS = (("tokens", "audio tokens for 10 s"), ("total_seconds", "seconds of a run"))
+"""What scores are drawn against: a key of `cost`, and its name."""
+
+
+def render_html(study: Record) -> str:
+    """Return the page for browsers: one file, which asks for nothing else."""
+    environment = page_environment()
+    environment.filters |= {"marked": marked, "gflops": gflops}
+    page = environment.get_template("study.html").render(
+        study=study,
+        colours=setting_colours(study),
+        comparisons={(row["benchmark"], row["setting"]): row for row in study["comparisons"]},
+        parts=run_parts(study),
+        score_plots=score_plots(study),
+        loss_plots=loss_plots(study),
+        score_of=score_of,
+        alone=ITEMS_ALONE,
+    )
+    return SURROGATE.sub("\ufffd", page)
+
+
+def score_of(setting: Record, benchmark: str, metric: str) -> Record | None:
+    """Return a score of a setting, None where it has none."""
+    found = (s for s in setting["scores"] if s["benchmark"] == benchmark and s["metric"] == metric)
+    return next(found, None)
+
+
+def marked(comparison: Record) -> str:
+    """Return the mark of a comparison that knows of one seed only."""
+    return "" if comparison["seeds"] else ITEMS_ALONE
+
+
+def gflops(cost: Record, part: str) -> float | None:
+    """Return the operations of the encoders, the bridge or the LLM, None where they are not known."""
+    values = [value for name, value in cost["gflops"].items() if PARTS.get(name, "encoders") == part]
+    return sum(values) if cost["gflops"] else None
+
+
+def run_parts(study: Record) -> list[str]:
+    """Return the parts that runs took time for."""
+    costs = [setting["cost"] for setting in study["settings"] if setting["cost"]]
+    return list(dict.fromkeys(part for cost in costs for part in cost["seconds"]))
+
+
+def setting_colours(study: Record) -> dict[str, str]:
+    """Return the colour of each setting."""
+    return {setting["name"]: plots.colour(index) for index, setting in enumerate(study["settings"])}
+
+
+def score_plots(study: Record) -> dict[str, list[Markup]]:
+    """Return for each benchmark its headline score against what it costs; where nothing varies there is no plot."""
+    colours = setting_colours(study)
+    found: dict[str, list[Markup]] = {}
+    for row in study["measurements"]:
+        drawn = []
+        for key, name in COSTS:
+            points = []
+            for setting in study["settings"]:
+                score, cost = score_of(setting, row["benchmark"], row["headline"]), setting["cost"]
+                if score and score["value"] is not None and cost and cost[key] is not None:
+                    ends = [math.nan if score[end] is None else score[end] for end in ("low", "high")]
+                    label, x = setting["name"], float(cost[key])
+                    points.append(plots.Point(x, score["value"], ends[0], ends[1], label, colours[label]))
+            if len({point.x for point in points}) > 1:
+                drawn.append(
+                    plots.scatter(
+                        points,
+                        name,
+                        row["headline"],
+                        lambda value, row=row: shown(value, row),
+                        higher_is_better=row["higher_is_better"],
+                    )
+                )
+        if drawn:
+            found[row["benchmark"]] = drawn
+    return found
+
+
+def loss_plots(study: Record) -> list[Markup]:
+    """Return the curves of each loss."""
+    colours = setting_colours(study)
+    found = []
+    for metric, name in LOSSES.items():
+        series = [
+            plots.Series(curve["points"], curve["run"], colours[curve["setting"]])
+            for curve in study["curves"]
+            if curve["metric"] == metric and len(curve["points"]) > 1
+        ]
+        if series:
+            found.append(plots.curves(series, "step", name, lambda value: f"{value:.3g}"))
+    return found
+
+
+def render_markdown(study: Record) -> str:
+    """Return the page for terminals and repositories."""
+    parts = [
+        f"# {plain(study['title'])}",
+        plain(study["question"]),
+        *[part for row in study["measurements"] for part in benchmark_section(study, row)],
+        plain_whole(study["method"]),
+        *cost_section(study),
+        *bullets("## Not there", (absent_line(row) for row in study["absent"])),
+        *bullets("## Remarks", map(plain, study["remarks"])),
+        *bullets("## Differences between the runs", map(differing_line, study["differing"])),
+        *bullets("## Signatures", signature_lines(study)),
+    ]
+    return SURROGATE.sub("\ufffd", "\n\n".join(parts) + "\n")
+
+
+def plain_whole(text: str) -> str:
+    """Return a paragraph of this kit's own, which needs no cutting."""
+    return " ".join(text.split())
+
+
+def benchmark_section(study: Record, row: Record) -> list[str]:
+    """Return the table of one benchmark: scores of every setting, and how they differ from the baseline's."""
+    arrow = "higher is better" if row["higher_is_better"] else "lower is better"
+    columns = (
+        "setting",
+        "seeds",
+        row["headline"],
+        "± seeds",
+        "95 % interval",
+        "difference",
+        "95 %",
+        "p",
+        "p (Holm)",
+    )
+    rows = [setting_row(study, setting, row) for setting in study["settings"]]
+    return [f"## {plain(row['benchmark'])}", f"{row['count']} items; {arrow}.", table(columns, rows)]
+
+
+def setting_row(study: Record, setting: Record, row: Record) -> tuple[str, ...]:
+    """Return a line of a benchmark's table."""
+    name = f"{setting['name']} (baseline)" if setting["baseline"] else setting["name"]
+    seeds = f"{setting['done']} of {setting['planned']}"
+    score = score_of(setting, row["benchmark"], row["headline"])
+    if score is None:
+        return (name, seeds, *[MISSING] * 3, *[""] * 4)
+    found = [
+        other
+        for other in study["comparisons"]
+        if (other["benchmark"], other["setting"]) == (row["benchmark"], setting["name"])
+    ]
+    spread = "" if score["spread"] is None else signed(score["spread"], row).lstrip("+")
+    first = (name, seeds, shown(score["value"], row), spread, shown_range(score["low"], score["high"], row))
+    if not found:
+        return (*first, *[""] * 4)
+    (comparison,) = found
+    return (
+        *first,
+        signed(comparison["value"], row),
+        f"{signed(comparison['low'], row)} to {signed(comparison['high'], row)}",
+        f"{p_value(comparison['p'])}{marked(comparison)}",
+        f"{p_value(comparison['p_holm'])}{marked(comparison)}",
+    )
+
+
+def cost_section(study: Record) -> list[str]:
+    """Return the table of what settings cost."""
+    parts = run_parts(study)
+    columns = ("setting", *(f"{part} (s)" for part in parts), "all (s)", "memory (GiB)", "trainable weights")
+    columns = (*columns, "audio tokens", "GFLOP encoders", "GFLOP bridge", "GFLOP LLM")
+    rows = []
+    for setting in study["settings"]:
+        cost = setting["cost"]
+        if cost is None:
+            continue
+        times = [number(cost["seconds"].get(part), ".0f") for part in parts]
+        operations = [number(gflops(cost, part), ".2f") for part in ("encoders", "bridge", "LLM")]
+        facts = (number(cost["memory_gib"], ".2f"), number(cost["trainable"], ",d"), number(cost["tokens"], "d"))
+        rows.append((setting["name"], *times, number(cost["total_seconds"], ".0f"), *facts, *operations))
+    if not rows:
+        return []
+    told = "Seconds are means over runs, memory the most of any. Tokens and operations are of a training step on a clip of 10 s."
+    return ["## Cost", told, table(columns, rows)]
+
+
+def number(value: float | None, form: str) -> str:
+    """Return a number, or what stands where there is none."""
+    return MISSING if value is None else format(value, form)
+
+
+def absent_line(row: Record) -> str:
+    """Return what is said of a run that is not finished."""
+    error = f": {plain(row['error'])}" if row["error"] else ""
+    return f"{plain(row['run'])}: {row['state']}{error}"
+
+
+def differing_line(row: Record) -> str:
+    """Return what is said of a fact in which runs differ."""
+    return f"{plain(row['fact'])}: " + "; ".join(
+        f"{plain(value)} in {plain(', '.join(runs))}" for value, runs in row["values"].items()
+    )
+
+
+def signature_lines(study: Record) -> list[str]:
+    """Return how each score was made."""
+    return [
+        f"{plain(row['benchmark'])} {plain(metric)}: `{signature}`"
+        for row in study["measurements"]
+        for metric, signature in row["signatures"].items()
+    ]
+
+
+def render_latex(study: Record) -> str:
+    """Return headline scores by setting as a table for a paper; it needs the package booktabs."""
+    rows = study["measurements"]
+    lines = [
+        rf"\begin{{tabular}}{{l{'r' * len(rows)}}}",
+        r"\toprule",
+        " & ".join(["Setting", *(latex(f"{row['benchmark']} ({row['headline']})") for row in rows)]) + r" \\",
+        r"\midrule",
+    ]
+    for setting in study["settings"]:
+        cells = []
+        for row in rows:
+            score = score_of(setting, row["benchmark"], row["headline"])
+            comparison = next(
+                (
+                    other
+                    for other in study["comparisons"]
+                    if (other["benchmark"], other["setting"]) == (row["benchmark"], setting["name"])
+                ),
+                None,
+            )
+            cells.append(latex_cell(score, comparison, row))
+        lines.append(" & ".join([latex(setting["name"]), *cells]) + r" \\")
+    note = r"% * differs from the baseline at 5 % after Holm's correction; the number after the sign is the spread over seeds"
+    return SURROGATE.sub("\ufffd", "\n".join([note, *lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
+
+
+def latex_cell(score: Record | None, comparison: Record | None, row: Record) -> str:
+    """Return a score with its spread, a star where it differs from the baseline."""
+    if score is None:
+        return "--"
+    spread = "" if score["spread"] is None else rf" $\pm$ {latex(signed(score['spread'], row).lstrip('+'))}"
+    sure = comparison is not None and comparison["p_holm"] is not None and comparison["p_holm"] < 0.05
+    return f"{latex(shown(score['value'], row))}{spread}{'*' if sure else ''}"
+
+
+def render_csv(study: Record) -> str:
+    """Return every score of every setting as numbers, a line each."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    axes: Sequence[str] = study["axes"]
+    names = ("benchmark", "metric", "value", "low", "high", "spread", "seeds", "count", "signature")
+    changes = ("difference", "difference_low", "difference_high", "p", "p_holm", "seconds", "audio_tokens")
+    writer.writerow(("setting", *axes, *names, *changes))
+    measured = {row["benchmark"]: row for row in study["measurements"]}
+    compared = {(row["benchmark"], row["setting"]): row for row in study["comparisons"]}
+    for setting in study["settings"]:
+        cost: dict[str, Any] = setting["cost"] or {}
+        for score in setting["scores"]:
+            row = measured[score["benchmark"]]
+            head = score["metric"] == row["headline"]
+            found = compared.get((score["benchmark"], setting["name"]), {}) if head else {}
+            writer.writerow(
+                (
+                    setting["name"],
+                    *(setting["values"].get(axis) for axis in axes),
+                    *(score[key] for key in ("benchmark", "metric", "value", "low", "high", "spread")),
+                    *(setting["done"], row["count"], row["signatures"][score["metric"]]),
+                    *(found.get(key) for key in ("value", "low", "high", "p", "p_holm")),
+                    *(cost.get("total_seconds"), cost.get("tokens")),
+                )
+            )
+    return SURROGATE.sub("\ufffd", file.getvalue())
+
+
+RENDERERS = {"html": render_html, "md": render_markdown, "tex": render_latex, "csv": render_csv}

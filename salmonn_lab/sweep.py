@@ -1,0 +1,221 @@
+"""The command that does an experiment's runs: `python -m salmonn_lab.sweep DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from rich.markup import escape
+
+from salmonn_lab import slurm
+from salmonn_lab.console import console, run_command, table
+from salmonn_lab.estimate import Estimate, Work, estimates, probe, work_of
+from salmonn_lab.experiment import Experiment, Planned, Sweep, assignment, grid, load_experiment
+from salmonn_lab.jobs import state_of, work
+from salmonn_lab.progress import quiet_libraries
+
+__all__ = ["Sweep", "grid"]
+STORE = "features"
+"""The configuration's key that names a feature store."""
+ENCODING_KEYS = ("model.whisper", "model.audio_encoder", "model.bridge.span", "data.", "evaluation.", "features")
+"""What decides which clips are encoded, and by what."""
+COLUMNS = ("run", "state", "time", "memory", "disk", "GFLOP per 10 s", "tokens per 10 s")
+TO_DO = ("missing", "begun", "running")
+
+
+def chosen(experiment: Experiment, pattern: str | None) -> list[Planned]:
+    """Return the runs whose names fit a pattern, or hold it.
+
+    Raises:
+        ValueError: none does.
+    """
+    if pattern is None:
+        return list(experiment.planned)
+    found = [run for run in experiment.planned if fnmatchcase(run.name, pattern) or pattern in run.name]
+    if not found:
+        raise ValueError(f"--only {pattern}: no run has such a name; there are {', '.join(r.name for r in experiment.planned)}")
+    return found
+
+
+def encode_features(experiment: Experiment, pending: Sequence[Planned]) -> None:
+    """Fill the feature store that the runs read, where their configuration names one, before the first of them starts.
+
+    Raises:
+        ValueError: the encoding failed.
+    """
+    seen = []
+    for run in pending:
+        if asdict(run.config).get(STORE) is None:
+            continue
+        changes = [assignment(key, value) for key, value in run.overrides.items() if key.startswith(ENCODING_KEYS)]
+        if changes in seen:
+            continue
+        seen.append(changes)
+        files = [word for file in run.files for word in ("--config", file)]
+        console.print(f"encoding into {asdict(run.config)[STORE]}", soft_wrap=True)
+        ended = subprocess.run([sys.executable, "-m", "salmonn_lab.encode", *files, *changes])
+        if ended.returncode:
+            raise ValueError(f"{experiment.folder}: encoding ended with code {ended.returncode}; no run was started")
+
+
+def works_of(experiment: Experiment) -> dict[str, Work]:
+    """Return what a clip costs each setting; a setting whose model is not to be had is left out, and told."""
+    found = {}
+    for setting, planned in experiment.settings.items():
+        try:
+            found[setting] = work_of(planned[0].config)
+        except (ValueError, OSError) as error:
+            console.print(f"{setting}: its operations are not known: {first_line(error)}", soft_wrap=True, markup=False)
+    return found
+
+
+def guess(experiment: Experiment, works: Mapping[str, Work], *, probing: bool) -> dict[str, Estimate]:
+    """Return what a run of each setting takes, after a probe where no run is finished and one is wanted."""
+    pace = None
+    if probing and not any(run.done() for run in experiment.planned):
+        try:
+            pace = probe(experiment)
+        except ValueError as error:
+            console.print(f"no estimate of time: the probe failed: {first_line(error)}", soft_wrap=True, markup=False)
+    return estimates(experiment, works, pace)
+
+
+def print_list(
+    experiment: Experiment,
+    listed: Sequence[Planned],
+    works: Mapping[str, Work],
+    costs: Mapping[str, Estimate],
+    places: int,
+) -> None:
+    """Print the runs, how far they are, and what is still to come."""
+    rows, errors = [], []
+    states = {run.name: state_of(run) for run in listed}
+    for run in listed:
+        cost, clip = costs.get(run.setting), works.get(run.setting)
+        memory = cost.memory_gib if cost else clip.weight_gib if clip else math.nan
+        rows.append(
+            (
+                escape(run.name),
+                states[run.name],
+                duration(cost.seconds) if cost else "",
+                "" if math.isnan(memory) else f"{memory:.1f} GiB",
+                f"{cost.disk_bytes / 2**20:.0f} MiB" if cost else "",
+                f"{clip.total / 1e9:.1f}" if clip else "",
+                str(clip.tokens) if clip else "",
+            )
+        )
+        if states[run.name] == "failed":
+            errors.append(f"{run.name}: {run.error().splitlines()[-1]}")
+    console.print(table(escape(experiment.question), COLUMNS, rows))
+    for line in errors:
+        console.print(line, soft_wrap=True, markup=False)
+    counts = Counter(states.values())
+    console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    print_total([run for run in listed if states[run.name] in TO_DO], costs, places, experiment)
+
+
+def print_total(
+    left: Sequence[Planned], costs: Mapping[str, Estimate], places: int, experiment: Experiment
+) -> None:
+    """Print what the runs that are left take together."""
+    known = [costs[run.setting] for run in left if run.setting in costs]
+    if not known:
+        return
+    disk, folder = sum(cost.disk_bytes for cost in known), experiment.folder
+    sources = " and ".join(sorted({cost.source for cost in known}))
+    rest = "; measuring comes on top" if any(cost.source == "probe" for cost in known) else ""
+    unknown = f", {len(left) - len(known)} of them unknown" if len(known) < len(left) else ""
+    console.print(
+        f"{len(left)} runs to do{unknown}: about {duration(sum(cost.seconds for cost in known) / places)} with --jobs "
+        f"{places}, by {sources}{rest}; {disk / 2**30:.2f} GiB of disk ({shutil.disk_usage(folder).free / 2**30:.1f} GiB "
+        "are free)",
+        soft_wrap=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as it is read."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m salmonn_lab.sweep",
+        description="List an experiment's runs and what they take; with --run, do those that are missing.",
+        epilog="Example: python -m salmonn_lab.sweep experiments/bridge_level --run --jobs 2",
+    )
+    parser.add_argument("experiment", type=Path, help="a folder with a sweep.py")
+    parser.add_argument("--run", action="store_true", help="do what is missing; the same command goes on after any stop")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    parser.add_argument("--only", metavar="PATTERN", help="runs whose name fits, such as '*seed=0'")
+    parser.add_argument("--retry-failed", action="store_true", help="do those that failed, too")
+    parser.add_argument("--print", action="store_true", help="print the commands of the runs that are to do, and stop")
+    parser.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE,...",
+        help=f"put them into Slurm's queue as one array: {', '.join(slurm.PARAMETERS)}; cluster=local works through it here",
+    )
+    parser.add_argument("--no-probe", action="store_true", help="do not train for some seconds to estimate the time")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {options.jobs}")
+    return options
+
+
+def main() -> None:
+    """Run the command."""
+    quiet_libraries()
+    signal.signal(signal.SIGTERM, interrupt)
+    options = parse(sys.argv[1:])
+    queue = None if options.slurm is None else slurm.read_options(options.slurm)
+    experiment = load_experiment(options.experiment)
+    listed = chosen(experiment, options.only)
+    wanted = (*TO_DO, "failed") if options.retry_failed else TO_DO
+    pending = [run for run in listed if state_of(run) in wanted]
+    if options.print:
+        for run in pending:
+            print(run.typed())
+        return
+    works = works_of(experiment)
+    costs = guess(experiment, works, probing=not options.no_probe)
+    print_list(experiment, listed, works, costs, options.jobs)
+    if not pending or not (options.run or queue is not None):
+        return
+    encode_features(experiment, pending)
+    if queue is not None:
+        folder = experiment.runs_folder / ".slurm"
+        submitted = slurm.submit(pending, folder, queue, options.jobs, retry=options.retry_failed)
+        console.print(f"{len(submitted)} jobs submitted, {submitted[0].job_id} the first; submitit writes to {folder}")
+        return
+    needed = max((costs[run.setting].disk_bytes for run in pending if run.setting in costs), default=0.0)
+    work(pending, options.jobs, retry=options.retry_failed, needed=needed)
+    failed = [run.name for run in listed if state_of(run) == "failed"]
+    if failed:
+        console.print(f"{len(failed)} failed: {', '.join(failed)}", soft_wrap=True, markup=False)
+        sys.exit(1)
+
+
+def interrupt(*_: object) -> None:
+    """Stop as on Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,229 @@
+"""What an experiment asks for: its runs, their names, and which stored run is the one that is meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from salmonn_lab import runs
+from salmonn_lab.config import load_config, to_yaml
+from salmonn_lab.experiment import Experiment, Planned, Sweep, assignments, grid, load_experiment
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(path.parent for path in (ROOT / "experiments").glob("*/sweep.py"))
+SEEDS = {"seed": [0, 1]}
+
+
+def write(
+    folder: Path, runs: str, baseline: str = "{'model.bridge.num_queries': 1}", question: str = "How many?", base: str = ""
+) -> Path:
+    """Write an experiment over a config of two lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "base.yaml").write_text("checkpoint_every: 7\nmodel: {bridge: {hidden_dim: 96}}\n")
+    base = base or str(folder / "base.yaml")
+    (folder / "sweep.py").write_text(
+        f'"""{question}"""\nfrom salmonn_lab.experiment import Sweep, grid\n'
+        f"SWEEP = Sweep(base={base!r}, baseline={baseline}, runs={runs})\n"
+    )
+    return folder
+
+
+QUERIES = "grid({'model.bridge.num_queries': [1, 2], 'seed': [0, 1]})"
+
+
+def store(planned: Planned, overrides: Sequence[str] = (), *, folder: Path | None = None, done: bool = True) -> Path:
+    """Write a run as `fit` leaves it."""
+    folder = folder or planned.folder
+    folder.mkdir(parents=True)
+    config = load_config(planned.files, [*assignments(planned.overrides), *overrides, f"out_dir={folder}"])
+    (folder / "config.yaml").write_text(to_yaml(config))
+    seconds = {"training": 10.0} | ({"measuring after": 1.0} if done else {})
+    (folder / "provenance.json").write_text(json.dumps({"seconds": seconds, "peak_memory_gib": 1.5}))
+    if done:
+        (folder / "scores.json").write_text("[]")
+    return folder
+
+
+def test_a_grid_holds_every_combination_the_last_axis_turning_fastest() -> None:
+    assert grid({"a": [1, 2], "b": ["x", None]}) == [
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": None},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": None},
+    ]
+    for values in ("window", [], {"a": 1}, 3):
+        with pytest.raises(ValueError, match="grid: level must be a list of values"):
+            grid({"level": values})  # type: ignore[dict-item]
+
+
+def test_names_tell_runs_apart_by_what_they_set(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "levels",
+        "[*grid({'model.bridge.level': ['window'], 'seed': [0], 'optim.lr': [1e-3]}),"
+        " *grid({'model.bridge.level': ['sequence'], 'model.bridge.num_queries': [1, 8], 'seed': [0], 'optim.lr': [1e-3]}),"
+        " {'model.lora': None, 'optim.lr': 1e-3}, {'model.lora.targets': ['q_proj', 'v_proj', 'k_proj'], 'optim.lr': 1e-3}]",
+        baseline="{'model.bridge.level': 'window'}",
+    )
+    experiment = load_experiment(folder)
+    assert [run.name for run in experiment.planned] == [
+        "level=window,seed=0",
+        "level=sequence,num_queries=1,seed=0",
+        "level=sequence,num_queries=8,seed=0",
+        "lora=null",
+        "targets=_q_proj,_v_proj,_k_proj_",
+    ]
+    assert experiment.baseline == "level=window"
+    assert list(experiment.settings)[1] == "level=sequence, num_queries=1"
+
+
+def test_two_axes_of_one_last_word_are_named_by_two_words(tmp_path: Path) -> None:
+    experiment = load_experiment(
+        write(
+            tmp_path / "ends",
+            "grid({'model.bridge.dropout': [0.0, 0.2], 'model.lora.dropout': [0.0, 0.1]})",
+            baseline="{'model.bridge.dropout': 0.0, 'model.lora.dropout': 0.0}",
+        )
+    )
+    assert experiment.planned[1].name == "bridge.dropout=0.0,lora.dropout=0.1"
+
+
+def test_the_command_of_a_run_is_the_one_that_makes_its_configuration(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "x y",
+        "[{'model.lora': None, 'model.llm.prompt_template': 'say: {}\\n', 'data.speeds': [0.9, 1.0]}, {'seed': 3}]",
+        baseline="{'model.lora': None}",
+    )
+    first, second = load_experiment(folder).planned
+    words = first.command(resume=False)
+    assert words[:4] == ["-m", "salmonn_lab.fit", "--config", str(folder / "base.yaml")]
+    config = load_config([words[3]], words[4:])
+    assert (config.model.lora, config.data.speeds, config.out_dir) == (None, [0.9, 1.0], str(first.folder))
+    assert config.model.llm.prompt_template == "say: {}\n"
+    assert second.command(resume=True)[-1] == "--resume"
+    assert first.typed().startswith("python -m salmonn_lab.fit --config '")
+
+
+@pytest.mark.parametrize(
+    ("runs", "baseline", "message"),
+    [
+        ("[]", "{}", "runs is empty"),
+        ("grid({'model.bridge.num_queries': [1, 1]})", "{}", "are the same run"),
+        ("[{'out_dir': 'a'}, {'out_dir': 'b'}]", "{}", "are the same run"),
+        ("grid({'model.bridge.num_querys': [1, 2]})", "{}", "Did you mean 'num_queries'"),
+        (QUERIES, "{'model.bridge.num_queries': 3}", "no setting has model.bridge.num_queries=3"),
+        (QUERIES, "{}", "2 settings have nothing set"),
+    ],
+)
+def test_a_sweep_that_cannot_be_meant_is_refused_before_anything_starts(
+    tmp_path: Path, runs: str, baseline: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_experiment(write(tmp_path / "bad", runs, baseline))
+    assert "sweep.py" in str(caught.value)
+
+
+def test_a_folder_that_is_no_experiment_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"has no sweep\.py"):
+        load_experiment(tmp_path)
+    with pytest.raises(ValueError, match="open with the question"):
+        load_experiment(write(tmp_path / "silent", QUERIES, question=" "))
+    (tmp_path / "silent" / "sweep.py").write_text('"""Why?"""\nRUNS = []\n')
+    with pytest.raises(ValueError, match=r"must set SWEEP = Sweep\(\.\.\.\), got None"):
+        load_experiment(tmp_path / "silent")
+    with pytest.raises(FileNotFoundError, match="no config file"):
+        load_experiment(write(tmp_path / "baseless", QUERIES, base="absent.yaml"))
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    return load_experiment(write(tmp_path / "queries", QUERIES))
+
+
+def again(experiment: Experiment) -> Experiment:
+    return load_experiment(experiment.folder)
+
+
+def test_a_stored_run_is_found_by_what_it_is_and_not_by_its_name(experiment: Experiment) -> None:
+    store(experiment.planned[0], ["data.num_workers=1"], folder=experiment.runs_folder / "some old name")
+    found = again(experiment).planned[0]
+    assert found.folder.name == "some old name"
+    assert found.done()
+    assert not again(experiment).planned[1].done()
+
+
+def test_a_key_that_a_stored_run_lacks_is_at_its_default(experiment: Experiment) -> None:
+    """As when a field is new: results from before it stay valid, unless another value is asked for."""
+    folder = store(experiment.planned[0])
+    file = folder / "config.yaml"
+    text = file.read_text()
+    assert "    output_scale: none\n" in text
+    file.write_text(text.replace("    output_scale: none\n", ""))
+    assert again(experiment).planned[0].done()
+    file.write_text(text.replace("output_scale: none", "output_scale: embedding"))
+    assert not again(experiment).planned[0].done()
+
+
+def test_a_run_of_another_configuration_is_left_alone_and_the_new_one_gets_a_name_of_its_own(
+    experiment: Experiment,
+) -> None:
+    store(experiment.planned[0], ["optim.lr=0.5"])
+    first, second = again(experiment).planned[0], again(experiment).planned[0]
+    assert first.name.startswith("num_queries=1,seed=0~")
+    assert first.name == second.name
+    assert not first.done()
+    store(first)
+    assert again(experiment).planned[0].done()
+    assert again(experiment).planned[1].name == "num_queries=1,seed=1"
+
+
+def test_a_stored_run_whose_keys_are_not_known_any_more_satisfies_nothing(experiment: Experiment) -> None:
+    folder = store(experiment.planned[0])
+    with (folder / "config.yaml").open("a") as file:
+        file.write("key_of_long_ago: 1\n")
+    assert not again(experiment).planned[0].done()
+
+
+def test_what_was_left_to_the_machine_is_as_the_machine_decided(tmp_path: Path) -> None:
+    experiment = load_experiment(
+        write(tmp_path / "fast", "[{'model.llm.dtype': 'fastest', 'seed': 0}]", "{'model.llm.dtype': 'fastest'}")
+    )
+    store(experiment.planned[0], ["model.llm.dtype=bfloat16"])
+    assert again(experiment).planned[0].done()
+
+
+def test_a_run_is_done_once_it_is_measured_and_not_before(experiment: Experiment) -> None:
+    folder = store(experiment.planned[0], done=False)
+    (folder / "scores.json").write_text("[]")
+    assert not again(experiment).planned[0].done()
+
+
+def test_resuming_a_run_compares_as_the_sweep_does(experiment: Experiment) -> None:
+    folder = store(experiment.planned[0])
+    assert runs.changes(runs.Run(folder).config(), experiment.planned[0].config) == []
+    assert runs.changes(runs.Run(folder).config(), experiment.planned[2].config) == ["model.bridge.num_queries"]
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda path: path.name)
+def test_every_run_of_every_experiment_loads_and_no_two_are_equal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    experiment = load_experiment(folder.relative_to(ROOT))
+    assert {len(planned) for planned in experiment.settings.values()} == {3}
+    assert len({run.name for run in experiment.planned}) == len(experiment.planned)
+    assert experiment.question.endswith((".", "?"))
+    assert all(run.folder.parent == experiment.runs_folder for run in experiment.planned)
+
+
+def test_the_experiments_of_the_log_are_those_that_there_are() -> None:
+    log = (ROOT / "experiments" / "README.md").read_text()
+    assert EXPERIMENTS
+    assert all(f"`{folder.name}`" in log for folder in EXPERIMENTS)
+
+
+def test_an_experiment_may_merge_several_files(tmp_path: Path) -> None:
+    values: dict[str, Any] = {"base": ["a.yaml", "b.yaml"], "runs": [{}], "baseline": {}}
+    assert Sweep(**values).files == ("a.yaml", "b.yaml")
+    assert Sweep(**values | {"base": "a.yaml"}).files == ("a.yaml",)

@@ -1,0 +1,287 @@
+"""The report of an experiment: what its runs say together, what they cost, and which of them are not there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from salmonn_lab import plots, study, study_pages
+from salmonn_lab.batch import Example, Prediction
+from salmonn_lab.config import load_config, to_yaml
+from salmonn_lab.data.manifest import read_manifest, write_manifest
+from salmonn_lab.estimate import Work
+from salmonn_lab.experiment import Experiment, Planned, assignments, load_experiment
+from salmonn_lab.predictions import read_predictions, write_predictions
+from salmonn_lab.report import main, write_study
+
+WORDS = "red green blue black white pink gold brown lime plum".split()
+ITEMS = 60
+RIGHT = {1: 0.4, 2: 0.4, 4: 0.9}
+"""The share of words that each number of queries gets right: 1 and 2 are the same but for luck, 4 is better."""
+
+
+@pytest.fixture(autouse=True)
+def _works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work_of(config: Any) -> Work:
+        queries = config.model.bridge.num_queries
+        return Work({"Whisper": 5 * 10**9, "Bridge": queries * 10**9, "LanguageModel": 10**10}, 30 * queries, 0.1, 1000)
+
+    monkeypatch.setattr(study, "work_of", work_of)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, corpus: Path) -> Experiment:
+    """Return an experiment with eight of nine runs done, and one that failed."""
+    folder = tmp_path / "queries"
+    folder.mkdir()
+    audio = next(iter(read_manifest(corpus))).audio
+    write_manifest(
+        folder / "numbers.jsonl", [Example(f"item-{index}", audio, "asr", " ".join(WORDS)) for index in range(ITEMS)]
+    )
+    (folder / "base.yaml").write_text(f"evaluation: {{benchmarks: ['{folder / 'numbers.jsonl'}']}}\n")
+    (folder / "sweep.py").write_text(
+        '"""How many <queries> are enough?"""\nfrom salmonn_lab.experiment import Sweep, grid\n'
+        f"SWEEP = Sweep(base={str(folder / 'base.yaml')!r}, baseline={{'model.bridge.num_queries': 1}},"
+        " runs=grid({'model.bridge.num_queries': [1, 2, 4], 'seed': [0, 1, 2]}))\n"
+    )
+    experiment = load_experiment(folder)
+    for run in experiment.planned[:-1]:
+        finish(run)
+    failed = experiment.planned[-1]
+    failed.folder.mkdir()
+    failed.failure.write_text(json.dumps({"code": 2, "error": "error: out of <memory>"}))
+    return load_experiment(folder)
+
+
+def finish(run: Planned) -> None:
+    """Write what `fit` leaves of a run."""
+    (run.folder / "predictions").mkdir(parents=True)
+    config = load_config(run.files, [*assignments(run.overrides), f"out_dir={run.folder}"])
+    (run.folder / "config.yaml").write_text(to_yaml(config))
+    queries, seed = run.overrides["model.bridge.num_queries"], run.overrides["seed"]
+    record = {
+        "git": "abc" if seed else "def-dirty",
+        "libraries": {"torch": "2.0"},
+        "seconds": {"training": 100.0 * queries + seed, "measuring after": 10.0},
+        "peak_memory_gib": 1.0 + seed,
+    }
+    (run.folder / "provenance.json").write_text(json.dumps(record))
+    (run.folder / "scores.json").write_text("[]")
+    lines = ["step,train_loss,val_loss", *(f"{step},{5 / (step + queries)}," for step in range(300))]
+    (run.folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    generator = np.random.default_rng([queries, seed])
+    predictions = [
+        Prediction(f"item-{index}", "numbers", "<SpeechHere>", said(generator, RIGHT[queries]), (" ".join(WORDS),))
+        for index in range(ITEMS)
+    ]
+    write_predictions(run.folder / "predictions" / "numbers.jsonl", predictions)
+
+
+def said(generator: np.random.Generator, right: float) -> str:
+    return " ".join(word if generator.random() < right else "hm" for word in WORDS)
+
+
+def written(experiment: Experiment) -> Any:
+    write_study(experiment.folder)
+    return json.loads((experiment.folder / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+
+
+def test_equal_settings_are_told_equal_and_a_better_one_better(experiment: Experiment) -> None:
+    found = {row.setting: row for row in study.study(experiment).comparisons}
+    assert list(found) == ["num_queries=2", "num_queries=4"]
+    assert found["num_queries=2"].p_holm > 0.05
+    assert found["num_queries=2"].low < 0 < found["num_queries=2"].high
+    assert found["num_queries=4"].p_holm < 0.01
+    assert found["num_queries=4"].high < -0.3
+    assert all(row.seeds for row in found.values())
+    assert found["num_queries=4"].p_holm == pytest.approx(2 * found["num_queries=4"].p)
+
+
+def test_scores_are_means_over_seeds(experiment: Experiment) -> None:
+    first = study.study(experiment).settings[0]
+    score = first.scores[0]
+    values = [single.value for single in score.seeds.values()]
+    assert (score.benchmark, score.metric, len(values)) == ("numbers", "wer", 3)
+    assert score.value == pytest.approx(np.mean(values))
+    assert score.spread == pytest.approx(np.std(values, ddof=1))
+    assert all(single.low < single.value < single.high for single in score.seeds.values())
+    assert (first.baseline, first.done, first.planned) == (True, 3, 3)
+
+
+def test_costs_are_means_over_runs_and_memory_is_the_most_of_any(experiment: Experiment) -> None:
+    cost = study.study(experiment).settings[1].cost
+    assert cost is not None
+    assert cost.seconds == {"training": 201.0, "measuring after": 10.0}
+    assert (cost.total_seconds, cost.memory_gib, cost.tokens) == (211.0, 3.0, 60)
+    assert cost.gflops == {"Whisper": 5.0, "Bridge": 2.0, "LanguageModel": 10.0}
+
+
+def test_missing_and_failed_runs_are_named(experiment: Experiment) -> None:
+    found = study.study(experiment)
+    assert found.absent == (study.Absent("num_queries=4,seed=2", "failed", "error: out of <memory>"),)
+    (experiment.planned[0].folder / "scores.json").unlink()
+    states = {row.run: row.state for row in study.study(load_experiment(experiment.folder)).absent}
+    assert states == {"num_queries=1,seed=0": "begun", "num_queries=4,seed=2": "failed"}
+
+
+def test_facts_that_runs_do_not_share_are_told(experiment: Experiment) -> None:
+    (row,) = study.study(experiment).differing
+    assert row.fact == "git"
+    assert set(row.values) == {"abc", "def-dirty"}
+    assert row.values["def-dirty"] == ("num_queries=1,seed=0", "num_queries=2,seed=0", "num_queries=4,seed=0")
+
+
+def test_only_items_that_every_run_answered_count(experiment: Experiment) -> None:
+    path = experiment.planned[0].run.predictions / "numbers.jsonl"
+    write_predictions(path, read_predictions(path)[:50])
+    found = study.study(experiment)
+    assert found.measurements[0].count == 50
+    assert "numbers: 50 of 60 items were answered by every run; only they count" in found.remarks
+
+
+def test_runs_with_other_references_do_not_compare(experiment: Experiment) -> None:
+    path = experiment.planned[1].run.predictions / "numbers.jsonl"
+    path.write_text(path.read_text().replace("lime plum", "lime rose"))
+    with pytest.raises(ValueError, match=r"numbers: num_queries=1,seed=1 has other references for item"):
+        study.study(experiment)
+
+
+def test_one_seed_is_marked_as_knowing_of_items_alone(experiment: Experiment) -> None:
+    for run in experiment.planned:
+        if run.overrides["seed"] and run.run.scores.is_file():
+            run.run.scores.unlink()
+    found = written(load_experiment(experiment.folder))
+    assert [row["seeds"] for row in found["comparisons"]] == [False, False]
+    assert any(remark.startswith("one seed only: num_queries=1; num_queries=2") for remark in found["remarks"])
+    page = (experiment.folder / "report.md").read_text(encoding="utf-8")
+    assert study_pages.ITEMS_ALONE in page
+    assert found["settings"][0]["scores"][0]["spread"] is None
+
+
+def test_without_its_baseline_a_report_compares_nothing_and_says_so(experiment: Experiment) -> None:
+    for run in experiment.planned[:3]:
+        run.run.scores.unlink()
+    found = written(load_experiment(experiment.folder))
+    assert found["comparisons"] == []
+    assert any("the baseline, num_queries=1, has no finished run" in remark for remark in found["remarks"])
+
+
+def test_a_report_of_no_finished_run_is_refused(experiment: Experiment) -> None:
+    for run in experiment.planned[:-1]:
+        run.run.scores.unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no finished run: do them with python -m salmonn_lab\.sweep"):
+        write_study(experiment.folder)
+
+
+def test_scores_jsonl_holds_a_line_for_every_score_of_every_run(experiment: Experiment) -> None:
+    found = written(experiment)
+    lines = [json.loads(line) for line in (experiment.folder / "scores.jsonl").read_text().splitlines()]
+    assert len(lines) == 8 * len(found["measurements"][0]["metrics"])
+    headline = [line for line in lines if line["metric"] == "wer"]
+    assert [(line["run"], line["seed"]) for line in headline[:2]] == [
+        ("num_queries=1,seed=0", 0),
+        ("num_queries=1,seed=1", 1),
+    ]
+    assert headline[0]["overrides"] == {"model.bridge.num_queries": 1}
+    assert (headline[0]["git"], headline[0]["seconds"], headline[0]["count"]) == ("def-dirty", 110.0, ITEMS)
+
+
+def test_pages_are_made_of_report_json_alone_and_say_the_same_numbers(experiment: Experiment) -> None:
+    found = written(experiment)
+    for suffix, render in study_pages.RENDERERS.items():
+        assert render(found) == (experiment.folder / f"report.{suffix}").read_text(encoding="utf-8")
+    score, difference = found["settings"][2]["scores"][0], found["comparisons"][1]
+    text = f"{100 * score['value']:.1f} %"
+    page, markdown, tex = (
+        (experiment.folder / f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "md", "tex")
+    )
+    assert f'data-value="{score["value"]}"' in page
+    assert text in page
+    assert re.search(rf"\| num\\_queries=4 \| 2 of 3 \| {re.escape(text)} \|", markdown)
+    assert f"{100 * difference['value']:+.1f}" in markdown
+    assert f"{100 * score['value']:.1f}\\,\\%" in tex
+    assert tex.count("*") == 2  # one in the comment that explains it
+    rows = list(csv.DictReader(io.StringIO((experiment.folder / "report.csv").read_text(encoding="utf-8"))))
+    (row,) = [row for row in rows if row["num_queries"] == "4" and row["metric"] == "wer"]
+    assert (float(row["value"]), float(row["difference"])) == (score["value"], difference["value"])
+    assert (row["seeds"], float(row["seconds"])) == ("2", found["settings"][2]["cost"]["total_seconds"])
+
+
+def test_the_page_asks_for_nothing_and_shows_text_as_it_is(experiment: Experiment) -> None:
+    written(experiment)
+    page = (experiment.folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", page)
+    assert "How many &lt;queries&gt; are enough?" in page
+    assert "out of &lt;memory&gt;" in page
+    assert page.count("<script") == page.count("</script>") == 1
+    assert page.count('<svg class="plot"') == 3  # the score against tokens and against time, and the training loss
+    assert page.count('class="curve"') == 8
+    assert page.count("<circle") == 3 * 2 + 3 * 3  # marks, and keys in the table and in two legends
+
+
+def test_a_report_is_made_again_byte_for_byte(experiment: Experiment) -> None:
+    written(experiment)
+    first = {file.name: file.read_bytes() for file in experiment.folder.iterdir() if file.is_file()}
+    written(experiment)
+    assert {file.name: file.read_bytes() for file in experiment.folder.iterdir() if file.is_file()} == first
+    assert {"report.html", "report.md", "report.json", "report.tex", "report.csv", "scores.jsonl"} <= set(first)
+
+
+def test_the_command_tells_an_experiment_from_a_run(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["report", str(experiment.folder)])
+    main()
+    assert f"report: {experiment.folder / 'report.html'}" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["report", str(experiment.folder), "other"])
+    with pytest.raises(ValueError, match="is an experiment, which has a baseline of its own"):
+        main()
+
+
+def test_what_a_model_costs_may_stay_unknown(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work_of(config: Any) -> Work:
+        raise OSError("no such\nfolder")
+
+    monkeypatch.setattr(study, "work_of", work_of)
+    found = written(experiment)
+    assert "num_queries=1: its operations are not known: no such folder" in found["remarks"]
+    assert found["settings"][0]["cost"]["tokens"] is None
+    assert (experiment.folder / "report.html").read_text(encoding="utf-8").count('<svg class="plot"') == 2
+
+
+def test_curves_are_thinned_by_means(experiment: Experiment) -> None:
+    (curve,) = study.curves(experiment.planned[0])
+    assert curve.metric == "train_loss"
+    assert len(curve.points) <= study.CURVE_POINTS
+    assert curve.points[0] == pytest.approx((1.0, np.mean([5 / (step + 1) for step in range(3)])))
+
+
+def point(x: float, y: float, label: str = "") -> plots.Point:
+    return plots.Point(x, y, math.nan, math.nan, label, "#000")
+
+
+def test_the_front_holds_what_no_other_point_beats() -> None:
+    points = [point(3, 0.1), point(1, 0.5), point(2, 0.5), point(2, 0.3), point(4, 0.1)]
+    assert [(p.x, p.y) for p in plots.pareto(points, higher_is_better=False)] == [(1, 0.5), (2, 0.3), (3, 0.1)]
+    assert [(p.x, p.y) for p in plots.pareto(points, higher_is_better=True)] == [(1, 0.5)]
+
+
+def test_ticks_are_round_and_within_the_axis() -> None:
+    assert plots.ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1]
+    assert plots.ticks(-0.3, 9.7) == [0, 2.5, 5, 7.5]
+    assert plots.room([2.0, 2.0]) == pytest.approx((1.8, 2.2))
+    assert plots.room([0.0, 0.0]) == (-1.0, 1.0)
+
+
+def test_plots_escape_what_they_name() -> None:
+    drawn = plots.scatter([point(1, 2, "<b>"), point(2, 3, '"')], "x & y", "z", str, higher_is_better=True)
+    assert "<b>" not in drawn
+    assert "x &amp; y" in drawn
