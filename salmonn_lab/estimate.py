@@ -26,7 +26,7 @@ PROBE_SECONDS = 15
 """Of training, for each phase of it."""
 CLIP = Clip(seconds=10.0, text_tokens=40, target_tokens=20)
 """The clip whose operations stand for a training step's."""
-NO_STORE: dict[str, object] = {"frame_cache_gib": 0.0, "features": None}
+NO_STORE: dict[str, object] = {"features": None}
 """Keys that would have every clip encoded before the first step."""
 Source = Literal["finished runs", "probe"]
 
