@@ -173,7 +173,9 @@ class Experiment:
     def baseline(self) -> str:
         """The setting that the others are compared with."""
         wanted = self.sweep.baseline.items()
-        fits = [run.setting for run in self.planned if all(run.overrides.get(key, ...) == value for key, value in wanted)]
+        fits = [
+            run.setting for run in self.planned if all(run.overrides.get(key, ...) == value for key, value in wanted)
+        ]
         if len(set(fits)) != 1:
             problem = f"{len(set(fits))} settings have" if fits else "no setting has"
             raise ValueError(
