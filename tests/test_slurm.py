@@ -63,6 +63,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     (shadow / "fit.py").write_text(FIT)
     path = os.pathsep.join([str(shadow.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
     folder = tmp_path / "seeds"
     folder.mkdir()
     (folder / "base.yaml").write_text("checkpoint_every: 7\n")
