@@ -1,8 +1,8 @@
 """What the runs of an experiment take: known from those that are finished, else guessed from a short probe.
 
-The probe trains the baseline for a few seconds, as a run of its own in `runs/.probe/`. What it says of the others is scaled
-by the floating point operations of a training step (model/cost.py). It trains without a cache of frames or a feature
-store, and does not measure benchmarks: the encoders make its steps longer, and measuring comes on top.
+The probe trains the baseline for a few seconds, as a run of its own in `runs/.probe/`. What it says of the others is
+scaled by the floating point operations of a training step (model/cost.py). It trains without a cache of frames or a
+feature store, and does not measure benchmarks: the encoders make its steps longer, and measuring comes on top.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Source = Literal["finished runs", "probe"]
 
 @dataclass(frozen=True)
 class Work:
-    """What one clip of 10 s costs a setting, by part of the model; backward passes included where training needs them."""
+    """What one clip of 10 s costs a setting, by part of the model; with backward passes where training needs them."""
 
     flops: Mapping[str, int]
     tokens: int
@@ -103,7 +103,11 @@ def estimates(experiment: Experiment, works: Mapping[str, Work], pace: Pace | No
         if setting in known:
             found[setting] = average(known[setting], 1.0)
         elif setting in works and any(other in works for other in known):
-            scaled = [average(costs, works[setting].total / works[other].total) for other, costs in known.items() if other in works]
+            scaled = [
+                average(costs, works[setting].total / works[other].total)
+                for other, costs in known.items()
+                if other in works
+            ]
             found[setting] = average(scaled, 1.0)
         elif pace is not None and setting in works and experiment.baseline in works:
             found[setting] = probed(planned[0].config, pace, works[setting].total / works[experiment.baseline].total)

@@ -173,7 +173,9 @@ class Experiment:
     def baseline(self) -> str:
         """The setting that the others are compared with."""
         wanted = self.sweep.baseline.items()
-        fits = [run.setting for run in self.planned if all(run.overrides.get(key, ...) == value for key, value in wanted)]
+        fits = [
+            run.setting for run in self.planned if all(run.overrides.get(key, ...) == value for key, value in wanted)
+        ]
         if len(set(fits)) != 1:
             problem = f"{len(set(fits))} settings have" if fits else "no setting has"
             raise ValueError(
@@ -262,8 +264,8 @@ def varying_keys(overrides: Sequence[Overrides], without: Iterable[str] = ()) ->
 
 
 def name_runs(overrides: Sequence[Overrides]) -> list[str]:
-    """Return a name for each run that is a folder's and is read at once, such as `level=window,seed=0`."""
-    keys = varying_keys(overrides)
+    """Return for each run a name that is a folder's and is read at once, such as `level=window,seed=0`."""
+    keys = (*varying_keys(overrides, without=(SEED,)), SEED)
     names = []
     for one in overrides:
         name = re.sub(r"[^\w.,=+-]+", "_", describe(one, keys, ",")) or "base"

@@ -133,7 +133,8 @@ class Job:
                 return "stopped"
             error = last_words(self.planned.log)
             if FULL in error:
-                raise OSError(errno.ENOSPC, f"{FULL}; make room and start the same command again", str(self.planned.folder))
+                folder = str(self.planned.folder)
+                raise OSError(errno.ENOSPC, f"{FULL}; make room and start the same command again", folder)
             record = {"code": code, "error": error or f"its process ended with code {code} and said nothing"}
             write_atomically(self.planned.failure, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
             return "failed"

@@ -44,6 +44,7 @@ class Scale(NamedTuple):
     end: float
 
     def __call__(self, value: float) -> float:
+        """Return the place of a number."""
         share = (value - self.first) / (self.last - self.first) if self.last > self.first else 0.5
         return round(self.start + share * (self.end - self.start), 1)
 
@@ -80,7 +81,8 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, y_format: Forma
 def curves(series: Sequence[Series], x_label: str, y_label: str, y_format: Format) -> Markup:
     """Draw curves."""
     across, up = axes(
-        [point[0] for curve in series for point in curve.points], [point[1] for curve in series for point in curve.points]
+        [point[0] for curve in series for point in curve.points],
+        [point[1] for curve in series for point in curve.points],
     )
     parts = [frame(across, up, x_label, y_label, y_format)]
     for curve in series:
@@ -131,9 +133,9 @@ def frame(across: Scale, up: Scale, x_label: str, y_label: str, y_format: Format
     parts = []
     for value in ticks(up.first, up.last):
         parts.append(
-            Markup('<line class="rule" x1="{}" y1="{}" x2="{}" y2="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>').format(
-                LEFT, up(value), WIDTH - RIGHT, up(value), LEFT - 6, up(value) + 4, y_format(value)
-            )
+            Markup(
+                '<line class="rule" x1="{}" y1="{}" x2="{}" y2="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
+            ).format(LEFT, up(value), WIDTH - RIGHT, up(value), LEFT - 6, up(value) + 4, y_format(value))
         )
     for value in ticks(across.first, across.last):
         parts.append(

@@ -267,7 +267,7 @@ def write_study(folder: Path) -> Path:
     experiment = load_experiment(folder)
     found = study.study(experiment)
     if not any(setting.done for setting in found.settings):
-        raise FileNotFoundError(f"{folder} has no finished run: do them with python -m salmonn_lab.sweep {folder} --run")
+        raise FileNotFoundError(f"{folder} has no finished run: start python -m salmonn_lab.sweep {folder} --run")
     report = without_nan(asdict(found))
     lines = [json.dumps(without_nan(line), ensure_ascii=False) for line in study.score_lines(experiment, found)]
     write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
@@ -417,7 +417,7 @@ def main() -> None:
     options = parser.parse_args()
     if (options.run / SWEEP_FILE).is_file():
         if options.other is not None:
-            raise ValueError(f"{options.run} is an experiment, which has a baseline of its own: leave {options.other} out")
+            raise ValueError(f"{options.run} is an experiment, with a baseline of its own: leave {options.other} out")
         console.console.print(f"report: {write_study(options.run)}", soft_wrap=True)
         return
     for folder in filter(None, (options.run, options.other)):

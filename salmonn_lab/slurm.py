@@ -22,8 +22,8 @@ PARAMETERS = {
     "cpus": "cpus_per_task",
     "mem": "mem_gb",
 }
-"""What `--slurm` takes, and submitit's name for it; `time` is in minutes, `mem` in GB. Beside them `cluster=local` works
-through the array on this machine, by the same code and all at once."""
+"""What `--slurm` takes, and submitit's name for it; `time` is in minutes, `mem` in GB. Beside these,
+`cluster=local` does the array on this machine, by the same code and all at once."""
 NUMBERS = ("time", "gpus", "cpus", "mem")
 REQUEUES = 1000
 """Times that a job may reach its time limit; each time it goes on from its last checkpoint."""

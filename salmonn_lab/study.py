@@ -30,10 +30,10 @@ CURVES = ("align_loss", "train_loss", "val_loss")
 CURVE_POINTS = 120
 """Points of a curve at most: each is the mean of as many steps as it takes."""
 METHOD = (
-    "Scores are means over seeds; the spread is their standard deviation. Intervals are of 95 % and, like the p-values of "
-    "the differences, account for items and seeds at once: a two-way analysis of variance with both as random effects on "
-    "jackknife values, with Satterthwaite's degrees of freedom; where no setting has a second seed, for items alone, "
-    "which is marked. Holm's correction is over every difference of this report."
+    "Scores are means over seeds; the spread is their standard deviation. Intervals are of 95 % and, like the p-values "
+    "of the differences, account for items and seeds at once: a two-way analysis of variance with both as random "
+    "effects on jackknife values, with Satterthwaite's degrees of freedom; where no setting has a second seed, for "
+    "items alone, which is marked. Holm's correction is over every difference of this report."
 )
 
 
@@ -174,7 +174,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the finished runs answered to one benchmark: metrics by run and name, filled with the items that all share."""
+    """What the finished runs answered to one benchmark: metrics by run and name, of the items that all share."""
 
     benchmark: Benchmark
     metrics: Mapping[str, Mapping[str, ItemMetric]]
@@ -196,7 +196,7 @@ def study(experiment: Experiment) -> Study:
     answers = read_answers(finished, remarks)
     works = works_of(experiment, remarks)
     settings = tuple(
-        describe(experiment, name, [run for run in planned if run in finished], len(planned), answers, works.get(name))
+        describe(experiment, name, [run for run in planned if run.done()], len(planned), answers, works.get(name))
         for name, planned in experiment.settings.items()
     )
     if not any(setting.baseline and setting.done for setting in settings):
@@ -240,7 +240,7 @@ def read_answers(finished: Sequence[Planned], remarks: list[str]) -> list[Answer
         shared = set.intersection(*(set(items) for items in given.values()))
         most = max(len(items) for items in given.values())
         if len(shared) < most:
-            remarks.append(f"{benchmark.name}: {len(shared)} of {most} items were answered by every run; only they count")
+            remarks.append(f"{benchmark.name}: every run answered {len(shared)} of {most} items; only they count")
         if not shared:
             continue
         first = next(iter(given.values()))
@@ -314,9 +314,7 @@ def setting_scores(answers: Answers, names: Sequence[str]) -> list[SettingScore]
                 for name, (values, ranges) in zip(names, singles, strict=True)
             }
             spread = None if math.isnan(value.spread) else value.spread
-            found.append(
-                SettingScore(answers.benchmark.name, score, value.value, value.low, value.high, spread, seeds)
-            )
+            found.append(SettingScore(answers.benchmark.name, score, value.value, value.low, value.high, spread, seeds))
     return sorted(found, key=lambda score: score.metric != answers.benchmark.headline)
 
 
@@ -349,7 +347,14 @@ def compare(experiment: Experiment, finished: Sequence[Planned], answers: Sequen
             )[given.benchmark.headline]
             found.append(
                 Comparison(
-                    given.benchmark.name, setting, result.value, result.low, result.high, result.p, result.p, result.seeds
+                    given.benchmark.name,
+                    setting,
+                    result.value,
+                    result.low,
+                    result.high,
+                    result.p,
+                    result.p,
+                    result.seeds,
                 )
             )
     return found

@@ -1,4 +1,4 @@
-"""The forms in which an experiment's report is read: HTML, Markdown, LaTeX and CSV, each made of its `report.json` alone."""
+"""The forms of an experiment's report: HTML, Markdown, LaTeX and CSV, each made of its `report.json` alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -95,14 +96,9 @@ def score_plots(study: Record) -> dict[str, list[Markup]]:
                     label, x = setting["name"], float(cost[key])
                     points.append(plots.Point(x, score["value"], ends[0], ends[1], label, colours[label]))
             if len({point.x for point in points}) > 1:
+                better = row["higher_is_better"]
                 drawn.append(
-                    plots.scatter(
-                        points,
-                        name,
-                        row["headline"],
-                        lambda value, row=row: shown(value, row),
-                        higher_is_better=row["higher_is_better"],
-                    )
+                    plots.scatter(points, name, row["headline"], partial(shown, result=row), higher_is_better=better)
                 )
         if drawn:
             found[row["benchmark"]] = drawn
@@ -205,7 +201,10 @@ def cost_section(study: Record) -> list[str]:
         rows.append((setting["name"], *times, number(cost["total_seconds"], ".0f"), *facts, *operations))
     if not rows:
         return []
-    told = "Seconds are means over runs, memory the most of any. Tokens and operations are of a training step on a clip of 10 s."
+    told = (
+        "Seconds are means over runs, memory the most of any. Tokens and operations are of a training step on a clip "
+        "of 10 s."
+    )
     return ["## Cost", told, table(columns, rows)]
 
 
@@ -259,7 +258,7 @@ def render_latex(study: Record) -> str:
             )
             cells.append(latex_cell(score, comparison, row))
         lines.append(" & ".join([latex(setting["name"]), *cells]) + r" \\")
-    note = r"% * differs from the baseline at 5 % after Holm's correction; the number after the sign is the spread over seeds"
+    note = r"% * differs from the baseline at 5 % after Holm's correction; after the sign stands the spread over seeds"
     return SURROGATE.sub("\ufffd", "\n".join([note, *lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
 
 

@@ -42,7 +42,8 @@ def chosen(experiment: Experiment, pattern: str | None) -> list[Planned]:
         return list(experiment.planned)
     found = [run for run in experiment.planned if fnmatchcase(run.name, pattern) or pattern in run.name]
     if not found:
-        raise ValueError(f"--only {pattern}: no run has such a name; there are {', '.join(r.name for r in experiment.planned)}")
+        known = ", ".join(run.name for run in experiment.planned)
+        raise ValueError(f"--only {pattern}: no run has such a name; there are {known}")
     return found
 
 
@@ -123,9 +124,7 @@ def print_list(
     print_total([run for run in listed if states[run.name] in TO_DO], costs, places, experiment)
 
 
-def print_total(
-    left: Sequence[Planned], costs: Mapping[str, Estimate], places: int, experiment: Experiment
-) -> None:
+def print_total(left: Sequence[Planned], costs: Mapping[str, Estimate], places: int, experiment: Experiment) -> None:
     """Print what the runs that are left take together."""
     known = [costs[run.setting] for run in left if run.setting in costs]
     if not known:
@@ -136,8 +135,8 @@ def print_total(
     unknown = f", {len(left) - len(known)} of them unknown" if len(known) < len(left) else ""
     console.print(
         f"{len(left)} runs to do{unknown}: about {duration(sum(cost.seconds for cost in known) / places)} with --jobs "
-        f"{places}, by {sources}{rest}; {disk / 2**30:.2f} GiB of disk ({shutil.disk_usage(folder).free / 2**30:.1f} GiB "
-        "are free)",
+        f"{places}, by {sources}{rest}; {disk / 2**30:.2f} GiB of disk "
+        f"({shutil.disk_usage(folder).free / 2**30:.1f} GiB are free)",
         soft_wrap=True,
     )
 
@@ -162,7 +161,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         epilog="Example: python -m salmonn_lab.sweep experiments/bridge_level --run --jobs 2",
     )
     parser.add_argument("experiment", type=Path, help="a folder with a sweep.py")
-    parser.add_argument("--run", action="store_true", help="do what is missing; the same command goes on after any stop")
+    parser.add_argument("--run", action="store_true", help="do what is missing; after any stop, again")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     parser.add_argument("--only", metavar="PATTERN", help="runs whose name fits, such as '*seed=0'")
     parser.add_argument("--retry-failed", action="store_true", help="do those that failed, too")
@@ -170,7 +169,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--slurm",
         metavar="KEY=VALUE,...",
-        help=f"put them into Slurm's queue as one array: {', '.join(slurm.PARAMETERS)}; cluster=local works through it here",
+        help=f"put them into Slurm's queue as one array: {', '.join(slurm.PARAMETERS)}; cluster=local does it here",
     )
     parser.add_argument("--no-probe", action="store_true", help="do not train for some seconds to estimate the time")
     options = parser.parse_args(arguments)

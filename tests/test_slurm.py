@@ -63,6 +63,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     (shadow / "fit.py").write_text(FIT)
     path = os.pathsep.join([str(shadow.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
     folder = tmp_path / "seeds"
     folder.mkdir()
     (folder / "base.yaml").write_text("checkpoint_every: 7\n")
@@ -136,7 +137,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "slurm"
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
-    text = CONFIGURATION.format(host=socket.gethostname().split(".")[0], folder=folder, first=free_port(), second=free_port())
+    text = CONFIGURATION.format(
+        host=socket.gethostname().split(".")[0], folder=folder, first=free_port(), second=free_port()
+    )
     (folder / "slurm.conf").write_text(text)
     monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     subprocess.run(["mungekey", "--create", "--force", f"--keyfile={folder}/munge.key"], check=True)
@@ -173,7 +176,12 @@ def test_six_runs_of_an_array_are_done_though_one_is_preempted(experiment: Exper
     (job,) = [job for job, run in zip(submitted, experiment.planned, strict=True) if run is slow]
     job._interrupt()  # SIGTERM, then the signal of preemption, as Slurm sends them
     wait_until(lambda: all(run.done() for run in experiment.planned))
-    assert starts(experiment) == [*(f"seed={seed} new" for seed in range(4)), "seed=3 resumed", "seed=4 new", "seed=5 new"]
+    assert starts(experiment) == [
+        *(f"seed={seed} new" for seed in range(4)),
+        "seed=3 resumed",
+        "seed=4 new",
+        "seed=5 new",
+    ]
     assert [json.loads(run.run.scores.read_text()) for run in experiment.planned] == [[]] * 6
     again = submit(experiment.planned[:1], experiment.runs_folder / ".slurm", options, 2)
     assert again[0].result() == "done"

@@ -22,7 +22,7 @@ from salmonn_lab.experiment import Experiment, Planned, assignments, load_experi
 from salmonn_lab.predictions import read_predictions, write_predictions
 from salmonn_lab.report import main, write_study
 
-WORDS = "red green blue black white pink gold brown lime plum".split()
+WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "brown", "lime", "plum"]
 ITEMS = 60
 RIGHT = {1: 0.4, 2: 0.4, 4: 0.9}
 """The share of words that each number of queries gets right: 1 and 2 are the same but for luck, 4 is better."""
@@ -144,7 +144,7 @@ def test_only_items_that_every_run_answered_count(experiment: Experiment) -> Non
     write_predictions(path, read_predictions(path)[:50])
     found = study.study(experiment)
     assert found.measurements[0].count == 50
-    assert "numbers: 50 of 60 items were answered by every run; only they count" in found.remarks
+    assert "numbers: every run answered 50 of 60 items; only they count" in found.remarks
 
 
 def test_runs_with_other_references_do_not_compare(experiment: Experiment) -> None:
@@ -177,7 +177,7 @@ def test_without_its_baseline_a_report_compares_nothing_and_says_so(experiment: 
 def test_a_report_of_no_finished_run_is_refused(experiment: Experiment) -> None:
     for run in experiment.planned[:-1]:
         run.run.scores.unlink()
-    with pytest.raises(FileNotFoundError, match=r"has no finished run: do them with python -m salmonn_lab\.sweep"):
+    with pytest.raises(FileNotFoundError, match=r"has no finished run: start python -m salmonn_lab\.sweep"):
         write_study(experiment.folder)
 
 
@@ -242,7 +242,7 @@ def test_the_command_tells_an_experiment_from_a_run(
     main()
     assert f"report: {experiment.folder / 'report.html'}" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["report", str(experiment.folder), "other"])
-    with pytest.raises(ValueError, match="is an experiment, which has a baseline of its own"):
+    with pytest.raises(ValueError, match="is an experiment, with a baseline of its own"):
         main()
 
 

@@ -1,4 +1,7 @@
-"""How long may a window be that becomes two tokens? Windows do not overlap; the published one is a third of a second."""
+"""How long may a window be that becomes two tokens?
+
+Windows do not overlap; the published one is a third of a second.
+"""
 
 from salmonn_lab.experiment import Sweep
 

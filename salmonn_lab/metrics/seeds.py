@@ -1,22 +1,22 @@
 """How a setting scores, and differs from another, when each was trained with several seeds.
 
-All runs answer the same items, so what makes an item hard is shared by all of them, and what a seed does is shared by all
-items: a crossed design, in which neither runs nor items alone are the sample. The variance of a mean over seeds is that of
-a two-way analysis of variance with both as random effects (Brennan 2001, *Generalizability Theory*, chapter 3; Owen 2007,
-"The pigeonhole bootstrap"): what items share, plus the scatter of the seeds, minus their interaction, which both contain.
-A corpus score is no mean of its items; the jackknife tells what each item moves it by, and those numbers take the items'
-place. Degrees of freedom are Satterthwaite's, as in Welch's test, so that a scatter known from three seeds gives wide
-intervals.
+All runs answer the same items, so what makes an item hard is shared by all of them, and what a seed does is shared by
+all items: a crossed design, in which neither runs nor items alone are the sample. The variance of a mean over seeds is
+that of a two-way analysis of variance with both as random effects (Brennan 2001, *Generalizability Theory*; Owen 2007,
+"The pigeonhole bootstrap"): what items share, plus the scatter of the seeds, minus their interaction, which both
+contain. A corpus score is no mean of its items; the jackknife tells what each item moves it by, and those numbers take
+the items' place. Degrees of freedom are Satterthwaite's, as in Welch's test, so that a scatter known from three seeds
+gives wide intervals.
 
-Neither a bootstrap nor a permutation could do this with the usual three seeds: drawing three from three makes the scatter
-a third too small, and no exchange of three with three runs has a p-value below 0.1. Seeds of two settings are not
-paired: the same seed draws other weights for another architecture.
+Neither a bootstrap nor a permutation could do this with the usual three seeds: drawing three from three makes the
+variance of seeds a third too small, and no exchange of three with three runs has a p-value below 0.1. Seeds of two
+settings are not paired: the same seed draws other weights for another architecture.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,14 +40,14 @@ class SeedMean(NamedTuple):
 
 
 class SeedDifference(NamedTuple):
-    """How much higher one setting scores than another on average over seeds, with its interval and two-sided p-value."""
+    """How much higher one setting scores than another, both averaged over seeds; with interval and two-sided p."""
 
     value: float
     low: float
     high: float
     p: float
     seeds: bool
-    """Whether the scatter of seeds is in interval and p-value; without a second seed anywhere nothing is known of it."""
+    """Whether the scatter of seeds is in both; nothing is known of it where neither setting has a second seed."""
 
 
 class Part(NamedTuple):
@@ -173,7 +173,7 @@ def seed_parts(settings: Sequence[Runs]) -> list[tuple[Part, Part]]:
 
 
 def combine(items: Part, seeds: Sequence[tuple[Part, Part]]) -> Part:
-    """Return the variance of all parts together; it is no less than that of items alone, nor than that of seeds alone."""
+    """Return the variance of all parts together: no less than that of items alone, nor than that of seeds alone."""
     own, shared = [part for part, _ in seeds], [part for _, part in seeds]
     of_seeds = sum(part.variance for part in own)
     total = items.variance + of_seeds - sum(part.variance for part in shared)

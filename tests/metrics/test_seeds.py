@@ -35,10 +35,13 @@ def test_many_degrees_of_freedom_are_the_normal_distribution() -> None:
 
 
 def test_where_only_seeds_scatter_it_is_welchs_test() -> None:
-    found = seed_differences([flat(rate) for rate in (0.1, 0.2, 0.3)], [flat(rate) for rate in (0.5, 0.6, 0.7)], wer)["wer"]
+    a, b = ([flat(rate) for rate in rates] for rates in ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)))
+    found = seed_differences(a, b, wer)["wer"]
     assert found.value == pytest.approx(-0.4)
     assert found.p == pytest.approx(0.0080499, abs=1e-6)
-    assert (found.low, found.high) == pytest.approx((-0.4 - 2.776445 * 0.0816497, -0.4 + 2.776445 * 0.0816497), abs=1e-5)
+    assert (found.low, found.high) == pytest.approx(
+        (-0.4 - 2.776445 * 0.0816497, -0.4 + 2.776445 * 0.0816497), abs=1e-5
+    )
 
 
 def test_where_only_items_scatter_the_interval_is_that_of_a_paired_mean() -> None:
@@ -54,7 +57,9 @@ def test_where_only_items_scatter_the_interval_is_that_of_a_paired_mean() -> Non
 def test_the_spread_is_the_standard_deviation_over_seeds_and_unknown_of_one() -> None:
     found = seed_means([flat(rate) for rate in (0.1, 0.2, 0.3)], wer)["wer"]
     assert (found.value, found.spread) == pytest.approx((0.2, 0.1))
-    assert (found.low, found.high) == pytest.approx((0.2 - 4.302653 * 0.1 / 3**0.5, 0.2 + 4.302653 * 0.1 / 3**0.5), abs=1e-5)
+    assert (found.low, found.high) == pytest.approx(
+        (0.2 - 4.302653 * 0.1 / 3**0.5, 0.2 + 4.302653 * 0.1 / 3**0.5), abs=1e-5
+    )
     assert math.isnan(seed_means([flat(0.1)], wer)["wer"].spread)
 
 
@@ -145,10 +150,13 @@ CASES: dict[str, dict[str, object]] = {
 def false_alarms(trials: int, **options: object) -> float:
     """Return how often two equal settings are told apart at the 5 % level."""
     generator = np.random.default_rng(13)
-    return sum(
-        seed_differences(*study(generator, **options), wer)["wer"].p < 0.05  # type: ignore[arg-type]
-        for _ in range(trials)
-    ) / trials
+    return (
+        sum(
+            seed_differences(*study(generator, **options), wer)["wer"].p < 0.05  # type: ignore[arg-type]
+            for _ in range(trials)
+        )
+        / trials
+    )
 
 
 def test_equal_settings_are_rarely_told_apart_and_different_ones_are_found() -> None:
@@ -173,7 +181,8 @@ def test_tests_of_equal_settings_keep_their_level(name: str) -> None:
 def test_intervals_of_a_mean_hold_the_truth() -> None:
     generator, held, trials = np.random.default_rng(15), 0, 1000
     options = {"seed": 0.3, "hard": 0.5, "taste": 0.3}
-    truth = np.mean([wer(np.sum(study(generator, (1, 0), **options, items=3000)[0], axis=(0, 1)))["wer"] for _ in range(3000)])  # type: ignore[arg-type]
+    large = [study(generator, (1, 0), **options, items=3000)[0][0] for _ in range(3000)]  # type: ignore[arg-type]
+    truth = np.mean([wer(rows.sum(axis=0))["wer"] for rows in large])
     for _ in range(trials):
         found = seed_means(study(generator, (3, 0), **options)[0], wer)["wer"]  # type: ignore[arg-type]
         held += bool(found.low <= truth <= found.high)
