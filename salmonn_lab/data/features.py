@@ -275,7 +275,7 @@ class FeatureWriter:
 def frame_bytes(encoder: EncoderSpec, frames: int, storage: Storage) -> int:
     """Return the bytes that an encoder's answer to a clip of so many frames takes in a store, a little too high."""
     count = encoder.fixed_frames or frames
-    return math.ceil(count / encoder.repeats) * encoder.dim * getattr(torch, storage).itemsize + count
+    return math.ceil(count / encoder.repeats) * encoder.dim * int(getattr(torch, storage).itemsize) + count
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -424,11 +424,14 @@ def open_shard(path: Path, holds: str, *, verify: bool = False) -> Shard | None:
     except FileNotFoundError:
         return None  # pruned meanwhile
     except SafetensorError as error:
-        return _set_aside(path, "torn", str(error))
+        _set_aside(path, "torn", str(error))
+        return None
     if facts.get("format") != FORMAT or facts.get("holds") != holds:
-        return _set_aside(path, "foreign", f"it holds {facts.get('holds')!r} of {facts.get('format')!r}")
+        _set_aside(path, "foreign", f"it holds {facts.get('holds')!r} of {facts.get('format')!r}")
+        return None
     if verify and facts.get("hash") != shard_hash(tensors):
-        return _set_aside(path, "torn", "its content is not what was written")
+        _set_aside(path, "torn", "its content is not what was written")
+        return None
     return tensors
 
 
@@ -443,7 +446,7 @@ def shard_hash(tensors: Shard) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

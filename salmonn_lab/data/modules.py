@@ -440,7 +440,7 @@ def clip_frames(clips: Sequence[Clip], config: DataConfig) -> Indices:
     """
     seconds = np.array([clip.seconds for clip in clips], dtype=np.float64)
     unknown = np.flatnonzero(np.isnan(seconds))
-    for index, result in zip(unknown, _scan(clips, unknown), strict=True):
+    for index, result in zip(unknown.tolist(), _scan(clips, unknown), strict=True):
         seconds[index] = np.inf if isinstance(result, AudioError) else result / clips[index].speed
     frames = np.clip(seconds, config.min_seconds, config.max_seconds) * FRAMES_PER_SECOND
     return np.maximum(np.ceil(frames), 1).astype(np.int64)

@@ -246,7 +246,7 @@ def count_edits(references: Sequence[Sequence[str]], outputs: Sequence[Sequence[
     # keeps more, there are no pairs, and the alignment itself, which takes longer, need not be known.
     substitutions = edits - np.abs(lost)
     unsure = np.flatnonzero(substitutions > 1)
-    chosen = [references[place] for place in unsure], [outputs[place] for place in unsure]
+    chosen = [references[place] for place in unsure.tolist()], [outputs[place] for place in unsure.tolist()]
     kept = pairwise_scores(*chosen, LCSseq.similarity)
     most = np.maximum(units, units - lost)[unsure] - edits[unsure]
     for place in unsure[kept > most].tolist():

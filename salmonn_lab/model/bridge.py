@@ -146,7 +146,7 @@ class Bridge(nn.Module):
         if self.config.span == "thirty_seconds":
             count = THIRTY_SECONDS
         linears = [cast(nn.Linear, getattr(attention, name)) for attention, name in self.projections()]
-        weights = torch.cat([linear.weight for linear in linears]).split(self.dims, dim=1)
+        weights = torch.split(torch.cat([linear.weight for linear in linears]), self.dims, dim=1)
         projected = torch.cat([linear.bias for linear in linears])
         masks = []
         for norm, weight, stream in zip(self.norms, weights, streams, strict=True):

@@ -74,7 +74,7 @@ def read_source(path: Path) -> Source:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
     check_description(loaded, Source, str(path))
     check_description(loaded["columns"], Columns, f"{path}: columns")
-    columns = {key: tuple(value) if key == "meta" else value for key, value in loaded["columns"].items()}
+    columns: dict[str, Any] = {**loaded["columns"], "meta": tuple(loaded["columns"].get("meta") or ())}
     described = Source(**{**loaded, "columns": Columns(**columns)})
     local = path.parent / described.source
     return replace(described, source=str(local)) if local.exists() else described
