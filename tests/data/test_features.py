@@ -83,8 +83,8 @@ def test_frames_are_views_of_the_mapped_file_and_not_copies(tmp_path: Path, play
     store.find(played, READ)
     one, other = (store.frames(clip)[0].vectors for clip in played[:2])
     assert one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-    shard = next((tmp_path / store.names()[0]).iterdir())
-    assert shard.name in Path("/proc/self/maps").read_text()
+    maps = Path("/proc/self/maps").read_text()
+    assert any(shard.name in maps for shard in (tmp_path / store.names()[0]).iterdir())
 
 
 @pytest.mark.parametrize(("storage", "error"), [("bfloat16", 2**-8), ("float16", 2**-10)])

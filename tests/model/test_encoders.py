@@ -56,8 +56,8 @@ def test_windows_run_on_across_the_seam(tiny: Path, tiny_config: ModelConfig) ->
     tokens = model.audio_tokens([wave])
     assert tokens.mask.sum() == -(-(2000 - 17) // 17) + 1
     frames = model.encode(model.make_batch([wave], [PROMPT]))
-    features, mask = model.bridge.join(frames)
+    projected, mask = model.bridge.project(frames)
     seam = 1500 // 17  # the window that holds the last frames of the first part and the first of the second
-    alone = model.bridge.read(features[:, seam * 17 : seam * 17 + 17], mask[:, seam * 17 : seam * 17 + 17])
+    alone = model.bridge.read(projected[:, seam * 17 : seam * 17 + 17], mask[:, seam * 17 : seam * 17 + 17])
     torch.testing.assert_close(tokens.embeds[:, seam], alone[:, 0], atol=1e-5, rtol=1e-5)
     assert model.listen([wave], [PROMPT], max_new_tokens=3, num_beams=1)
