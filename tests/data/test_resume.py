@@ -235,6 +235,7 @@ def run_rank(rank: int, port: int, bench: Bench) -> None:
     (bench.folder / f"rank{rank}.json").write_text(json.dumps([straight, *resumed]))
 
 
+@pytest.mark.slow
 def test_two_processes_share_out_the_batches_and_resume(bench: Bench) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))

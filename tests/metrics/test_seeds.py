@@ -159,6 +159,7 @@ def false_alarms(trials: int, **options: object) -> float:
     )
 
 
+@pytest.mark.slow
 def test_equal_settings_are_rarely_told_apart_and_different_ones_are_found() -> None:
     assert all(false_alarms(60, **CASES[name]) <= 0.12 for name in ("items alone", "seeds above all"))
     generator = np.random.default_rng(14)
@@ -166,6 +167,7 @@ def test_equal_settings_are_rarely_told_apart_and_different_ones_are_found() -> 
     assert sum(result.p < 0.05 for result in found) >= 18
 
 
+@pytest.mark.slow
 def test_the_items_of_one_seed_would_tell_equal_settings_apart_for_their_seeds() -> None:
     """What this file is for: over items alone, the luck of a seed is taken for the work of a setting."""
     assert false_alarms(60, seeds=(1, 1), seed=0.6, hard=0.4) > 0.4
