@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from rich.console import Console
 
@@ -11,7 +12,10 @@ from salmonn_lab.benchmarks import BENCHMARKS, NUMBERS, Benchmark, find
 from salmonn_lab.console import run_command, table
 
 READY, DIFFERS, MISSING = "ready", "count differs", "not prepared"
-COLUMNS = ("name", "task", "metric", "state", "items", "published", "licence")
+COLUMNS = ("name", "metric", "state", "items", "published", "licence")
+
+WIDTH = 130
+"""Of what goes to a file or another command."""
 
 
 def count_items(benchmark: Benchmark) -> int | None:
@@ -47,7 +51,6 @@ def row_of(benchmark: Benchmark) -> tuple[str, ...]:
     published = "" if benchmark.published is None else shown(benchmark.published.value, benchmark.headline)
     return (
         benchmark.name,
-        benchmark.task,
         benchmark.headline,
         state_of(benchmark, found),
         items_of(benchmark, found),
@@ -98,7 +101,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="print the whole row: prompt, decoding, sources, ...")
     names = parser.parse_args().names
-    output = Console(highlight=False, markup=False)
+    output = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH)
     for benchmark in map(find, names):
         for key, text in describe(benchmark):
             output.print(f"{key + ':':12}{text}", soft_wrap=True)
@@ -107,7 +110,7 @@ def main() -> None:
         listing = table(f"Benchmarks; manifests in {data_root()}", COLUMNS, map(row_of, BENCHMARKS.values()))
         for column in listing.columns:
             column.justify = "right" if column.header in ("items", "published") else "left"
-            column.no_wrap = column.header not in ("licence", "task")
+            column.no_wrap = column.header != "licence"
         output.print(listing)
 
 
