@@ -39,14 +39,16 @@ READ_AGAIN = 16
 
 
 class ClipEncoder(lightning.LightningModule):
-    """Encodes clips into a store, on whatever device a trainer puts it."""
+    """Encodes clips into a store, on whatever device a trainer puts it; nothing where it is `idle`."""
 
-    def __init__(self, encoders: Encoders, store: FeatureStore) -> None:
+    def __init__(self, encoders: Encoders, store: FeatureStore, *, idle: bool = False) -> None:
         super().__init__()
-        self.encoders, self.writer = encoders, FeatureWriter(store)
+        self.encoders, self.writer, self.idle = encoders, FeatureWriter(store), idle
 
     def predict_step(self, clips: ClipBatch, batch_idx: int) -> None:
         """Encode what a batch holds of clips that the store lacks; equal clips once."""
+        if self.idle:
+            return
         rows = {content: row for row, content in enumerate(clips.contents)}
         for number in range(len(self.encoders.streams)):
             wanted = {content: row for content, row in rows.items() if self.writer.wants(number, content)}
@@ -141,7 +143,7 @@ def fill(
         mine = [clip for clip in missing if int(clip.key, 16) % trainer.world_size == trainer.global_rank]
         mine.sort(key=lambda clip: -frames[clip])
         loader = clip_loader(mine or clips[:1], data, data.on_error)  # Lightning wants something on every process
-        trainer.predict(ClipEncoder(encoders, store), loader, return_predictions=False)
+        trainer.predict(ClipEncoder(encoders, store, idle=not mine), loader, return_predictions=False)
         trainer.strategy.barrier()
         store.scan()
         lost = store.find(clips, reader(data))

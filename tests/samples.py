@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
-from salmonn_lab.batch import Batch, Sample
+from salmonn_lab.batch import GENERATION, Batch, Prediction, Sample
 from salmonn_lab.data.collate import collate
+from salmonn_lab.predictions import read_predictions
 from salmonn_lab.salmonn import Salmonn
 
 WORDS = ["one two", "three", "four five six", "seven", "eight nine"]
@@ -48,3 +53,14 @@ def make_batch(model: Salmonn, order: list[int] | None = None) -> Batch:
     return collate(
         [samples[index] for index in (order if order is not None else range(len(samples)))], model.llm.pad_id
     )
+
+
+def without_times(path: Path) -> list[Prediction]:
+    """Return predictions without how long each took to generate, which no two runs share."""
+
+    def untimed(prediction: Prediction) -> Prediction:
+        generation: dict[str, Any] = dict(prediction.meta[GENERATION])
+        assert generation.pop("seconds") > 0
+        return replace(prediction, meta={**prediction.meta, GENERATION: generation})
+
+    return [untimed(prediction) for prediction in read_predictions(path)]
