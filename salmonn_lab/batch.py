@@ -11,6 +11,9 @@ from torch import Tensor
 
 GENERATION = "generation"
 """The key of a prediction's meta under which its `Generation` stands."""
+LIKELIHOOD = "likelihood"
+"""The key under which it stands how likely the first reference is to the model, and each of the item's choices: a
+log-likelihood in nats, summed over tokens, and the number of tokens, the end symbol among them."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from salmonn_lab.data.counterfactual import Heard
 from salmonn_lab.data.features import Storage
 from salmonn_lab.data.modules import DataConfig
 from salmonn_lab.salmonn import ModelConfig, OptimConfig
@@ -40,6 +41,11 @@ class EvaluationConfig:
     """Names from `salmonn_lab.benchmarks`, or manifests."""
     before: list[str] | None = None
     """Those that the untrained model is measured on as well, for comparison; null is all of them."""
+    likelihood: bool = False
+    """Note beside each answer how likely the reference and each choice is to the model: the perplexity of the one, and
+    whether the right one of the others is the likeliest, are then measured too."""
+    audio: Heard = "clip"
+    """What is heard in place of clips (data/counterfactual.py), to see how much of a score comes from hearing."""
 
 
 @dataclass

@@ -6,11 +6,12 @@ import argparse
 import hashlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -22,9 +23,10 @@ from torch.utils.data import DataLoader
 
 from salmonn_lab import benchmarks, report, runs
 from salmonn_lab.assets import resolve
-from salmonn_lab.batch import Batch, Prediction
+from salmonn_lab.batch import Batch, Example, Prediction
 from salmonn_lab.config import RunConfig, flatten, load_config
 from salmonn_lab.console import MENDABLE, console, run_command, table
+from salmonn_lab.data.counterfactual import WAVEFORMS, Heard, altered, shuffled
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
 from salmonn_lab.data.modules import SpeechDataModule, benchmark_clips
@@ -36,6 +38,13 @@ from salmonn_lab.salmonn import Salmonn
 
 CODE = ("salmonn-lab", "torch", "transformers", "peft")
 """Packages whose next version may answer otherwise."""
+DEAF: dict[Heard, Literal["whisper", "audio_encoder"]] = {
+    "no_whisper": "whisper",
+    "no_audio_encoder": "audio_encoder",
+}
+"""The encoder that each way of hearing turns off."""
+HOW = ("benchmarks=", "evaluation.before=", "evaluation.benchmarks=", "evaluation.likelihood=", "features=", "trainer.")
+"""What overrides begin with that say how a model is measured, not what it is."""
 
 
 class PredictionWriter(Callback):
@@ -64,10 +73,10 @@ class MissingAnswers(lightning.LightningDataModule):
     """
 
     def __init__(
-        self, data: SpeechDataModule, benchmark: benchmarks.Benchmark, answers: Answers, *, again: bool
+        self, data: SpeechDataModule, benchmark: benchmarks.Benchmark, answers: Answers, *, heard: Heard, again: bool
     ) -> None:
         super().__init__()
-        self.data, self.benchmark, self.answers, self.again = data, benchmark, answers, again
+        self.data, self.benchmark, self.answers, self.heard, self.again = data, benchmark, answers, heard, again
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return a loader, or none where every answer is there."""
@@ -76,7 +85,10 @@ class MissingAnswers(lightning.LightningDataModule):
         if trainer.is_global_zero and (remark := self.answers.prepare(again=self.again)):
             console.print(f"{self.benchmark.name}: {remark}")
         trainer.strategy.barrier()
-        examples, answered = read_manifest(resolve(self.benchmark.manifest)), self.answers.read()
+        examples: Sequence[Example] = read_manifest(resolve(self.benchmark.manifest))
+        answered = self.answers.read()
+        if self.heard == "shuffled":
+            examples = shuffled(examples)
         missing = [example for example in examples if example.id not in answered]
         if trainer.is_global_zero and answered:
             hint = "" if missing else "; --again answers them anew"
@@ -114,6 +126,7 @@ def model_provenance(model: Salmonn, data: SpeechDataModule, options: dict[str, 
         "data": {key: getattr(data.config, key) for key in ("min_seconds", "max_seconds", "channels")},
         "frames": None if data.features is None else data.features.storage,
         "trainer": {"precision": options.get("precision")},
+        "likelihood": model.likelihood,
         "version": {name: version(name) for name in CODE},
     }
 
@@ -143,6 +156,24 @@ def benchmark_provenance(benchmark: benchmarks.Benchmark, data: SpeechDataModule
     }
 
 
+@contextmanager
+def hearing(model: Salmonn, data: SpeechDataModule, heard: Heard) -> Iterator[None]:
+    """Let a model hear something in place of clips meanwhile.
+
+    Raises:
+        ValueError: it has no encoder that `heard` turns off.
+    """
+    read, features = data.read, data.features
+    model.deafen(DEAF.get(heard))
+    if heard in WAVEFORMS:
+        data.read, data.features = altered(read, heard), None
+    try:
+        yield
+    finally:
+        data.read, data.features = read, features
+        model.deafen(None)
+
+
 def predict(
     model: Salmonn,
     data: SpeechDataModule,
@@ -150,13 +181,15 @@ def predict(
     answers: Answers,
     trainer_options: dict[str, Any],
     *,
+    heard: Heard,
     again: bool,
 ) -> list[Prediction]:
     """Answer what is not answered yet of a benchmark, and return all predictions, in the manifest's order."""
     model.benchmark, model.decoding = benchmark.name, DecodingConfig(**benchmark.decoding)
     trainer = predicting_trainer(trainer_options, benchmark.name, PredictionWriter(answers))
-    missing = MissingAnswers(data, benchmark, answers, again=again)
-    trainer.predict(model, datamodule=missing, return_predictions=False)
+    missing = MissingAnswers(data, benchmark, answers, heard=heard, again=again)
+    with hearing(model, data, heard):
+        trainer.predict(model, datamodule=missing, return_predictions=False)
     trainer.strategy.barrier()
     by_id = answers.read()
     predictions = [by_id[example.id] for example in read_manifest(resolve(benchmark.manifest))]
@@ -173,6 +206,7 @@ def measure(
     folder: Path,
     trainer_options: dict[str, Any],
     *,
+    heard: Heard = "clip",
     again: bool = False,
 ) -> list[report.BenchmarkResult]:
     """Predict and score benchmarks; one whose data is not there is reported as skipped, with the reason.
@@ -186,10 +220,12 @@ def measure(
         names: as in `benchmarks.find`.
         folder: of the predictions.
         trainer_options: as the training had them.
+        heard: what the model hears in place of clips.
         again: answer anew what is complete.
 
     Raises:
-        ValueError: if two of them have the same name, as manifests of two folders may.
+        ValueError: if two of them have the same name, as manifests of two folders may; or the model has no encoder that
+            `heard` turns off.
         OSError: if predictions cannot be written, as on a full disk; those that are written are kept.
     """
     results, made_from = [], model_provenance(model, data, trainer_options)
@@ -200,9 +236,9 @@ def measure(
             console.print(f"{benchmark.name}: skipped: {error}")
             results.append(report.BenchmarkResult(benchmark.name, skipped=str(error)))
             continue
-        provenance = flatten(made_from | benchmark_provenance(benchmark, data))
+        provenance = flatten(made_from | benchmark_provenance(benchmark, data) | {"heard": heard})
         answers = Answers(folder / f"{benchmark.name}.jsonl", provenance)
-        predictions = predict(model, data, benchmark, answers, trainer_options, again=again)
+        predictions = predict(model, data, benchmark, answers, trainer_options, heard=heard, again=again)
         results.append(report.measure(benchmark, predictions))
     return results
 
@@ -295,7 +331,7 @@ def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]
 
     A variant is named after what differs, such as `model.lora.scale=2.0`.
     """
-    changes = [key for key in overrides if not key.startswith(("benchmarks=", "evaluation.", "features=", "trainer."))]
+    changes = [key for key in overrides if not key.startswith(HOW)]
     name = ",".join([*([checkpoint.stem] if checkpoint else []), *sorted(changes)])
     return run.folder / "variants" / re.sub(r"[^\w.,=-]+", "_", name) if name else run.folder
 
@@ -307,11 +343,12 @@ def evaluate(
     config = load_config([run.config_file], overrides)
     local, names = runs.localize(config), config.evaluation.benchmarks
     model = runs.load_model(run, checkpoint, local.model)
+    model.likelihood, heard = config.evaluation.likelihood, config.evaluation.audio
     data = data_module(local, model)
-    if config.features is not None:
+    if config.features is not None and heard not in WAVEFORMS:
         data.features = fill(local, model.encoders, benchmark_clips(examples_of(names)))
     folder = destination(run, checkpoint, overrides)
-    results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, again=again)
+    results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, heard=heard, again=again)
     return publish(run, folder, results) if runs.first_process() else results
 
 
@@ -345,7 +382,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="benchmarks=[NAME or MANIFEST, ...], model.lora.scale=2.0, trainer.devices=2",
+        help="benchmarks=[NAME or MANIFEST, ...], model.lora.scale=2.0, evaluation.audio=mute, trainer.devices=2",
     )
     options = parser.parse_intermixed_args(arguments)
     if options.again and options.rescore:

@@ -53,20 +53,21 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         data = data_module(local, model)
         hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=parameters(model))
-    names = config.evaluation.benchmarks
+    names, heard = config.evaluation.benchmarks, config.evaluation.audio
+    model.likelihood = config.evaluation.likelihood
     if config.features is not None:
         with timed(run, "encoding"):
             data.features = fill(local, model.encoders, clips_of(local))
     compared = names if config.evaluation.before is None else config.evaluation.before
     if compared and not run.before.is_file():
         with timed(run, "measuring before"):
-            results = measure(model, data, compared, run.predictions_before, config.trainer)
+            results = measure(model, data, compared, run.predictions_before, config.trainer, heard=heard)
             if runs.first_process():
                 report.write_scores(run.before, results)
     with timed(run, "training"):
         train(model, data, config, run)
     with timed(run, "measuring after"):
-        results = measure(model, data, names, run.predictions, config.trainer)
+        results = measure(model, data, names, run.predictions, config.trainer, heard=heard)
     if runs.first_process():
         publish(run, run.folder, results)
     return run

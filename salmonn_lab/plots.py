@@ -14,6 +14,8 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 14, 12, 42
 COLOURS = ("#3b7dd8", "#d9762b", "#2f9e6e", "#b5489a", "#8a6fd1", "#c9a227", "#d14b4b", "#4aa8b5")
 """Told apart on white, on black, and by most who see colours differently."""
 Format = Callable[[float], str]
+Path = Sequence[tuple[float, float]]
+"""Points of a line."""
 
 
 class Point(NamedTuple):
@@ -54,14 +56,20 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def scatter(points: Sequence[Point], x_label: str, y_label: str, y_format: Format, *, higher_is_better: bool) -> Markup:
-    """Draw points, and the line of those that no other one beats in both, at a smaller x."""
+def frontier(points: Sequence[Point], *, higher_is_better: bool) -> Path:
+    """Return the steps along the points that no other one beats in both, at a smaller x."""
+    first, *others = pareto(points, higher_is_better=higher_is_better)
+    corners = [(point.x, y) for last, point in zip([first, *others], others, strict=False) for y in (last.y, point.y)]
+    return [(first.x, first.y), *corners]
+
+
+def scatter(points: Sequence[Point], line: Path, x_label: str, y_label: str, y_format: Format) -> Markup:
+    """Draw points with their intervals, and a dashed line."""
     ends = [end for point in points for end in (point.low, point.high, point.y) if math.isfinite(end)]
     across, up = axes([point.x for point in points], ends)
     parts = [frame(across, up, x_label, y_label, y_format)]
-    front = [(across(point.x), up(point.y)) for point in pareto(points, higher_is_better=higher_is_better)]
-    steps = [f"M{front[0][0]},{front[0][1]}", *(f"H{x}V{y}" for x, y in front[1:])] if front else []
-    parts.append(Markup('<path class="front" d="{}"/>').format("".join(steps)))
+    places = " ".join(f"{across(x)},{up(y)}" for x, y in line)
+    parts.append(Markup('<polyline class="front" points="{}"/>').format(places))
     for point in points:
         x, y = across(point.x), up(point.y)
         if math.isfinite(point.low) and math.isfinite(point.high):

@@ -20,8 +20,9 @@ class StepLines(Callback):
 
     def __init__(self, name: str, every_seconds: float = 15.0) -> None:
         self.name, self.every_seconds = name, every_seconds
-        self.started = self.printed = time.monotonic()
-        self.first: int | None = None
+        self.printed = time.monotonic()
+        self.done: int | None = None
+        """Steps at the last line, or at the start: those since then tell the pace, which alignment has another of."""
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Print step, loss and the time that is left."""
@@ -38,16 +39,16 @@ class StepLines(Callback):
     @rank_zero_only
     def _line(self, done: int, total: int, values: str) -> None:
         now = time.monotonic()
-        if self.first is None:
-            self.first, self.started = done, now
+        if self.done is None:
+            self.done, self.printed = done, now
         if now - self.printed < self.every_seconds and done != total:
             return
-        self.printed = now
         share = f"{done}/{total}" if total > 0 else str(done)
         left = ""
-        if total > done > self.first:
-            left = f"  {(now - self.started) / (done - self.first) * (total - done):.0f} s left"
+        if total > done > self.done:
+            left = f"  {(now - self.printed) / (done - self.done) * (total - done):.0f} s left"
         console.print(f"{self.name} {share}  {values}{left}")
+        self.done, self.printed = done, now
 
 
 def progress_callbacks(name: str) -> list[Callback]:

@@ -268,9 +268,14 @@ def write_study(folder: Path) -> Path:
     found = study.study(experiment)
     if not any(setting.done for setting in found.settings):
         raise FileNotFoundError(f"{folder} has no finished run: start python -m salmonn_lab.sweep {folder} --run")
-    report = without_nan(asdict(found))
     lines = [json.dumps(without_nan(line), ensure_ascii=False) for line in study.score_lines(experiment, found)]
     write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
+    return write_study_pages(folder, found)
+
+
+def write_study_pages(folder: Path, found: study.Study) -> Path:
+    """Write a study's `report.json` and the pages made of it; return the page for browsers."""
+    report = without_nan(asdict(found))
     write_atomically(folder / "report.json", json_text(report))
     for suffix, render in study_pages.RENDERERS.items():
         write_atomically(folder / f"report.{suffix}", render(report))

@@ -235,7 +235,7 @@ def check_agreement(theirs: ModelConfig | None, mine: ModelConfig, source: str) 
 def trained_keys(config: ModelConfig) -> dict[str, Any]:
     """Return what weights are tied to: the keys of bridge and LoRA that change what they mean, and the encoders."""
     bridge = dataclasses.asdict(config.bridge)
-    bridge["feedforward_dim"] = config.bridge.feedforward_dim or 4 * config.bridge.hidden_dim
+    bridge["feedforward_dim"] = config.bridge.inner_dim
     keys = {f"model.bridge.{key}": value for key, value in bridge.items() if key not in ("span", "dropout")}
     if config.lora is None:
         keys["model.lora"] = None

@@ -7,9 +7,9 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import lightning
 import numpy as np
@@ -22,9 +22,19 @@ from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from salmonn_lab.batch import GENERATION, AudioTokens, Batch, Frames, Generation, Prediction, Sample, Segment
+from salmonn_lab.batch import (
+    GENERATION,
+    LIKELIHOOD,
+    AudioTokens,
+    Batch,
+    Frames,
+    Generation,
+    Prediction,
+    Sample,
+    Segment,
+)
 from salmonn_lab.data.audio import read_audio
-from salmonn_lab.data.collate import collate
+from salmonn_lab.data.collate import collate, pad
 from salmonn_lab.data.dataset import prompt_ids, target_ids
 from salmonn_lab.data.modules import SpeechDataModule
 from salmonn_lab.data.prompts import PLACE
@@ -163,6 +173,9 @@ class Salmonn(lightning.LightningModule):
             self.bridge = Bridge(config.bridge, self.encoders.dims, self.llm.dim, spread)
         self.decoding = DecodingConfig()
         self.benchmark = ""
+        self.likelihood = False
+        """Whether predictions note how likely the reference and the choices of an item are."""
+        self._deaf: int | None = None
         self.strict_loading = False  # on_load_checkpoint checks coverage itself: frozen weights are not stored
         self.align_vocabulary: Tensor | None = None
         """The word pieces that compete in alignment, sorted: those of the training targets and the end symbol; None is
@@ -183,8 +196,24 @@ class Salmonn(lightning.LightningModule):
     def encode(self, batch: Batch) -> tuple[Frames, ...]:
         """Return the frozen encoders' frames: those that came with the batch, or else run the encoders."""
         if batch.features:
-            return tuple(map(Frames, batch.features, batch.feature_masks, batch.feature_repeats))
-        return self.encoders(batch.waveforms, batch.lengths)  # type: ignore[no-any-return]
+            streams = list(map(Frames, batch.features, batch.feature_masks, batch.feature_repeats))
+        else:
+            streams = list(self.encoders(batch.waveforms, batch.lengths))
+        if self._deaf is not None:
+            frames = streams[self._deaf]
+            streams[self._deaf] = replace(frames, features=torch.zeros_like(frames.features))
+        return tuple(streams)
+
+    def deafen(self, encoder: Literal["whisper", "audio_encoder"] | None) -> None:
+        """Have the frames of an encoder be 0 from now on, as a trained model never had them; None undoes that.
+
+        Raises:
+            ValueError: the model has no such encoder.
+        """
+        there = [name for name in ("whisper", "audio_encoder") if getattr(self.config, name) is not None]
+        if encoder is not None and encoder not in there:
+            raise ValueError(f"the model has no {encoder} that could be turned off")
+        self._deaf = None if encoder is None else there.index(encoder)
 
     def hear(self, batch: Batch) -> AudioTokens:
         """Return what the LLM reads in place of each clip."""
@@ -450,14 +479,52 @@ class Salmonn(lightning.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
         """Answer each prompt of the batch, and note how the answers came about."""
         start = time.perf_counter()
-        answers = self.answer(batch)
+        audio = self.hear(batch)
+        answers = self.llm.generate(audio, batch, self.decoding)
         seconds = round((time.perf_counter() - start) / len(answers), 6)
-        notes = [asdict(Generation(answer.finished, answer.tokens, seconds)) for answer in answers]
+        notes: list[dict[str, Any]] = [
+            {GENERATION: asdict(Generation(answer.finished, answer.tokens, seconds))} for answer in answers
+        ]
+        if self.likelihood:
+            for note, found in zip(notes, self.likelihoods(audio, batch), strict=True):
+                note[LIKELIHOOD] = found
         rows = zip(batch.ids, batch.prompts, answers, batch.references, batch.meta, notes, strict=True)
         return [
-            Prediction(id, self.benchmark, prompt, answer.text, references, {**meta, GENERATION: note})
+            Prediction(id, self.benchmark, prompt, answer.text, references, {**meta, **note})
             for id, prompt, answer, references, meta, note in rows
         ]
+
+    @torch.no_grad()
+    def likelihoods(self, audio: AudioTokens, batch: Batch) -> list[dict[str, list[Any]]]:
+        """Return how likely each row's first reference is, and each of the `choices` in its meta.
+
+        Returns:
+            a log-likelihood in nats, summed over tokens, and the number of tokens: one such pair under `reference`, a
+            list of them under `choices`.
+        """
+        texts = [
+            (references[0], *(meta.get("choices") or ()))
+            for references, meta in zip(batch.references, batch.meta, strict=True)
+        ]
+        rows = [row for row, some in enumerate(texts) for _ in some]
+        ids = [target_ids(self.llm.tokenizer, text) for some in texts for text in some]
+        pairs: list[list[float]] = []
+        for first in range(0, len(rows), len(texts)):
+            some = rows[first : first + len(texts)]
+            targets, mask = pad(ids[first : first + len(texts)], self.llm.pad_id)
+            asked = batch._replace(
+                before_ids=batch.before_ids[some],
+                before_mask=batch.before_mask[some],
+                after_ids=batch.after_ids[some],
+                after_mask=batch.after_mask[some],
+                target_ids=targets.to(batch.before_ids.device),
+                target_mask=mask.to(batch.before_ids.device),
+            )
+            losses = self.llm.token_losses(AudioTokens(audio.embeds[some], audio.mask[some]), asked).double()
+            counts = mask.sum(1).tolist()
+            pairs += [[round(-float(part.sum()), 6), len(part)] for part in torch.split(losses, counts)]
+        found = iter(pairs)
+        return [{"reference": next(found), "choices": [next(found) for _ in some[1:]]} for some in texts]
 
     # Checkpoints
 

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -185,6 +186,54 @@ class Answers:
         return analysis.rows_of(self.metrics[run][metric])
 
 
+@dataclass(frozen=True)
+class Variant:
+    """Runs measured under other settings than they were trained with."""
+
+    name: str
+    values: Mapping[str, str]
+    """By axis."""
+    folders: Mapping[str, Path]
+    """Of the predictions of each run."""
+
+
+def study_of_variants(title: str, question: str, benchmark_names: Sequence[str], variants: Sequence[Variant]) -> Study:
+    """Return what variants of the same runs tell, the first of which the others are compared with.
+
+    Raises:
+        ValueError: as in `study`.
+    """
+    remarks: list[str] = []
+    by_setting = {variant.name: [f"{variant.name}: {run}" for run in variant.folders] for variant in variants}
+    folders = {f"{variant.name}: {run}": folder for variant in variants for run, folder in variant.folders.items()}
+    answers = read_answers(benchmark_names, folders, remarks)
+    settings = [
+        Setting(
+            variant.name,
+            variant.values,
+            variant is variants[0],
+            len(variant.folders),
+            len(variant.folders),
+            tuple(score for given in answers for score in setting_scores(given, by_setting[variant.name])),
+            None,
+        )
+        for variant in variants
+    ]
+    return Study(
+        title=title,
+        question=question,
+        method=METHOD,
+        axes=tuple(dict.fromkeys(axis for variant in variants for axis in variant.values)),
+        measurements=tuple(map(measurement, answers)),
+        settings=tuple(settings),
+        comparisons=corrected(compare(by_setting, variants[0].name, answers)),
+        curves=(),
+        absent=(),
+        differing=(),
+        remarks=tuple(remarks),
+    )
+
+
 def study(experiment: Experiment) -> Study:
     """Return what an experiment's runs tell; those that are not there are named.
 
@@ -193,7 +242,11 @@ def study(experiment: Experiment) -> Study:
     """
     remarks: list[str] = []
     finished = [run for run in experiment.planned if run.done()]
-    answers = read_answers(finished, remarks)
+    names = list(dict.fromkeys(name for run in finished for name in run.config.evaluation.benchmarks))
+    answers = read_answers(names, {run.name: run.run.predictions for run in finished}, remarks)
+    by_setting = {
+        setting: [run.name for run in planned if run.done()] for setting, planned in experiment.settings.items()
+    }
     works = works_of(experiment, remarks)
     settings = tuple(
         describe(experiment, name, [run for run in planned if run.done()], len(planned), answers, works.get(name))
@@ -211,7 +264,7 @@ def study(experiment: Experiment) -> Study:
         axes=tuple(short(key, experiment.varying) for key in experiment.varying),
         measurements=tuple(map(measurement, answers)),
         settings=settings,
-        comparisons=corrected(compare(experiment, finished, answers)),
+        comparisons=corrected(compare(by_setting, experiment.baseline, answers)),
         curves=tuple(curve for run in finished for curve in curves(run)),
         absent=tuple(absent(run) for run in experiment.planned if run not in finished),
         differing=differing(finished),
@@ -219,21 +272,25 @@ def study(experiment: Experiment) -> Study:
     )
 
 
-def read_answers(finished: Sequence[Planned], remarks: list[str]) -> list[Answers]:
-    """Return the answers of finished runs by benchmark, in the order of the configuration.
+def read_answers(names: Sequence[str], folders: Mapping[str, Path], remarks: list[str]) -> list[Answers]:
+    """Return the answers of runs by benchmark.
+
+    Args:
+        names: of benchmarks, as in `benchmarks.find`.
+        folders: of the predictions of each run.
+        remarks: what is to be said of them is added here.
 
     Raises:
         ValueError: two runs have other references for an item, or their signatures differ.
     """
-    names = list(dict.fromkeys(name for run in finished for name in run.config.evaluation.benchmarks))
     found = []
     for name in names:
         benchmark = benchmarks.find(name)
         given = {}
-        for run in finished:
-            path = run.run.predictions / f"{benchmark.name}.jsonl"
+        for run, folder in folders.items():
+            path = folder / f"{benchmark.name}.jsonl"
             if path.is_file():
-                given[run.name] = {prediction.id: prediction for prediction in read_predictions(path)}
+                given[run] = {prediction.id: prediction for prediction in read_predictions(path)}
         if not given:
             remarks.append(f"{benchmark.name}: no run answered it; its data was not there")
             continue
@@ -318,11 +375,14 @@ def setting_scores(answers: Answers, names: Sequence[str]) -> list[SettingScore]
     return sorted(found, key=lambda score: score.metric != answers.benchmark.headline)
 
 
-def compare(experiment: Experiment, finished: Sequence[Planned], answers: Sequence[Answers]) -> list[Comparison]:
-    """Return how every setting's headline scores differ from the baseline's; `p_holm` is still `p`."""
-    by_setting: dict[str, list[str]] = defaultdict(list)
-    for run in finished:
-        by_setting[run.setting].append(run.name)
+def compare(by_setting: Mapping[str, Sequence[str]], baseline: str, answers: Sequence[Answers]) -> list[Comparison]:
+    """Return how the headline scores of every setting differ from the baseline's; `p_holm` is still `p`.
+
+    Args:
+        by_setting: the runs of each.
+        baseline: one of the settings.
+        answers: of the runs.
+    """
     found = []
     for given in answers:
         key = next(
@@ -330,10 +390,10 @@ def compare(experiment: Experiment, finished: Sequence[Planned], answers: Sequen
             for name, metric in next(iter(given.metrics.values())).items()
             if given.benchmark.headline in metric.keys
         )
-        base = [name for name in by_setting[experiment.baseline] if name in given.metrics]
-        for setting in experiment.settings:
-            runs = [name for name in by_setting[setting] if name in given.metrics]
-            if setting == experiment.baseline or not runs or not base:
+        base = [name for name in by_setting[baseline] if name in given.metrics]
+        for setting, planned in by_setting.items():
+            runs = [name for name in planned if name in given.metrics]
+            if setting == baseline or not runs or not base:
                 continue
             metric = given.metrics[base[0]][key]
             for name in runs:

@@ -34,6 +34,10 @@ PARTS = {"Bridge": "bridge", "LanguageModel": "LLM"}
 LOSSES = {"align_loss": "loss of alignment", "train_loss": "training loss", "val_loss": "validation loss"}
 COSTS = (("tokens", "audio tokens for 10 s"), ("total_seconds", "seconds of a run"))
 """What scores are drawn against: a key of `cost`, and its name."""
+ALONG_AXES = ("following_rate", "perplexity")
+"""Metrics that are drawn along an axis beside the headline, where they were measured."""
+FEWEST_POINTS = 3
+"""Of a curve along an axis: two settings are compared in the table."""
 
 
 def render_html(study: Record) -> str:
@@ -46,6 +50,7 @@ def render_html(study: Record) -> str:
         comparisons={(row["benchmark"], row["setting"]): row for row in study["comparisons"]},
         parts=run_parts(study),
         score_plots=score_plots(study),
+        axis_plots=axis_plots(study),
         loss_plots=loss_plots(study),
         score_of=score_of,
         alone=ITEMS_ALONE,
@@ -96,13 +101,50 @@ def score_plots(study: Record) -> dict[str, list[Markup]]:
                     label, x = setting["name"], float(cost[key])
                     points.append(plots.Point(x, score["value"], ends[0], ends[1], label, colours[label]))
             if len({point.x for point in points}) > 1:
-                better = row["higher_is_better"]
-                drawn.append(
-                    plots.scatter(points, name, row["headline"], partial(shown, result=row), higher_is_better=better)
-                )
+                line = plots.frontier(points, higher_is_better=row["higher_is_better"])
+                drawn.append(plots.scatter(points, line, name, row["headline"], partial(shown, result=row)))
         if drawn:
             found[row["benchmark"]] = drawn
     return found
+
+
+def axis_plots(study: Record) -> dict[str, list[Markup]]:
+    """Return for each benchmark how its scores go along every axis of numbers, the other axes being the baseline's."""
+    colours, found = setting_colours(study), {}
+    base = next(setting["values"] for setting in study["settings"] if setting["baseline"])
+    for row in study["measurements"]:
+        metrics = [row["headline"], *(metric for metric in ALONG_AXES if metric in row["metrics"])]
+        drawn = []
+        for axis in study["axes"]:
+            others = [other for other in study["axes"] if other != axis]
+            settings = [
+                setting
+                for setting in study["settings"]
+                if all(setting["values"].get(other) == base.get(other) for other in others)
+            ]
+            for metric in metrics:
+                points = []
+                for setting in settings:
+                    place, score = as_number(setting["values"].get(axis)), score_of(setting, row["benchmark"], metric)
+                    if place is not None and score and score["value"] is not None:
+                        low, high = (math.nan if score[end] is None else score[end] for end in ("low", "high"))
+                        name = setting["name"]
+                        points.append(plots.Point(place, score["value"], low, high, name, colours[name]))
+                if len(points) >= FEWEST_POINTS:
+                    line = sorted((point.x, point.y) for point in points)
+                    form = partial(shown, result=row, metric=metric)
+                    drawn.append(plots.scatter(points, line, axis, metric, form))
+        if drawn:
+            found[row["benchmark"]] = drawn
+    return found
+
+
+def as_number(text: str | None) -> float | None:
+    """Return the number that a value on an axis is, None where it is none."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def loss_plots(study: Record) -> list[Markup]:

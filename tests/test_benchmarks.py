@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from salmonn_lab.assets import find_ready
-from salmonn_lab.batch import Example, Prediction, Score, Segment
+from salmonn_lab.batch import LIKELIHOOD, Example, Prediction, Score, Segment
 from salmonn_lab.benchmarks import (
     BENCHMARKS,
     METRICS,
@@ -311,3 +311,18 @@ def test_a_benchmark_does_not_change() -> None:
     with pytest.raises(AttributeError):
         find("asterisk").name = "other"  # type: ignore[misc]
     assert Benchmark("a", "asr", "m", ("wer",), "wer", higher_is_better=False).published is None
+
+
+def test_what_a_model_noted_of_references_and_choices_is_measured_too() -> None:
+    def noted(id: str, right: int) -> Prediction:
+        likelihood = {"reference": [-2.0, 2], "choices": [[-1.0, 1], [-3.0 + 2.5 * right, 2]]}
+        meta = {"choices": ["yes", "no"], LIKELIHOOD: likelihood}
+        return Prediction(id, "quickstart_questions", "", "yes", ("no",), meta)
+
+    row = find("quickstart_questions")
+    scores = {one.metric: one for one in score(row, [noted("a", 1), noted("b", 0), noted("c", 0)])}
+    assert scores["perplexity"].value == pytest.approx(math.e)
+    assert scores["accuracy_likelihood"].value == pytest.approx(1 / 3)
+    assert scores["accuracy"].value == 0
+    without = replace(noted("d", 1), meta={"choices": ["yes", "no"]})
+    assert "perplexity" not in measure(row, [noted("a", 1), without])

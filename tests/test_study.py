@@ -222,9 +222,9 @@ def test_the_page_asks_for_nothing_and_shows_text_as_it_is(experiment: Experimen
     assert "How many &lt;queries&gt; are enough?" in page
     assert "out of &lt;memory&gt;" in page
     assert page.count("<script") == page.count("</script>") == 1
-    assert page.count('<svg class="plot"') == 3  # the score against tokens and against time, and the training loss
+    assert page.count('<svg class="plot"') == 4  # the score by queries, tokens and time, and the training loss
     assert page.count('class="curve"') == 8
-    assert page.count("<circle") == 3 * 2 + 3 * 3  # marks, and keys in the table and in two legends
+    assert page.count("<circle") == 3 * 3 + 3 * 3  # marks, and keys in the table and in two legends
 
 
 def test_a_report_is_made_again_byte_for_byte(experiment: Experiment) -> None:
@@ -254,7 +254,7 @@ def test_what_a_model_costs_may_stay_unknown(experiment: Experiment, monkeypatch
     found = written(experiment)
     assert "num_queries=1: its operations are not known: no such folder" in found["remarks"]
     assert found["settings"][0]["cost"]["tokens"] is None
-    assert (experiment.folder / "report.html").read_text(encoding="utf-8").count('<svg class="plot"') == 2
+    assert (experiment.folder / "report.html").read_text(encoding="utf-8").count('<svg class="plot"') == 3
 
 
 def test_curves_are_thinned_by_means(experiment: Experiment) -> None:
@@ -272,6 +272,8 @@ def test_the_front_holds_what_no_other_point_beats() -> None:
     points = [point(3, 0.1), point(1, 0.5), point(2, 0.5), point(2, 0.3), point(4, 0.1)]
     assert [(p.x, p.y) for p in plots.pareto(points, higher_is_better=False)] == [(1, 0.5), (2, 0.3), (3, 0.1)]
     assert [(p.x, p.y) for p in plots.pareto(points, higher_is_better=True)] == [(1, 0.5)]
+    steps = [(1, 0.5), (2, 0.5), (2, 0.3), (3, 0.3), (3, 0.1)]
+    assert plots.frontier(points, higher_is_better=False) == steps
 
 
 def test_ticks_are_round_and_within_the_axis() -> None:
@@ -282,6 +284,6 @@ def test_ticks_are_round_and_within_the_axis() -> None:
 
 
 def test_plots_escape_what_they_name() -> None:
-    drawn = plots.scatter([point(1, 2, "<b>"), point(2, 3, '"')], "x & y", "z", str, higher_is_better=True)
+    drawn = plots.scatter([point(1, 2, "<b>"), point(2, 3, '"')], [(1, 2), (2, 3)], "x & y", "z", str)
     assert "<b>" not in drawn
     assert "x &amp; y" in drawn

@@ -61,12 +61,17 @@ METRICS: dict[str, Callable[[References], ItemMetric]] = {
 }
 """Makes each metric, given the references of the test set.
 
-What needs more than texts is built where that is at hand: option likelihoods and the equal error rate (a model's
-scores), sentence similarity (an encoder), ratings (a judge).
+What needs more than texts is built where that is at hand: perplexity and option likelihoods by `likelihood_metrics`,
+the equal error rate (a score of each trial), sentence similarity (an encoder), ratings (a judge) in scripts.
 """
 
 
-NUMBERS = frozenset(("cider_d", "spice", "spider", "judge_rating", "mean_unique_words", "mean_words", "keywords_given"))
+NUMBERS = frozenset(
+    (
+        *("cider_d", "spice", "spider", "judge_rating", "mean_unique_words", "mean_words", "keywords_given"),
+        *("perplexity", "bits_per_byte"),
+    )
+)
 """Scores that are no shares, and are not shown as percentages."""
 
 

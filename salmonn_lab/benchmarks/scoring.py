@@ -7,14 +7,16 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from salmonn_lab.batch import Prediction, Score
+from salmonn_lab.batch import LIKELIHOOD, Prediction, Score
 from salmonn_lab.benchmarks.measures import METRICS, TASKS, References
 from salmonn_lab.benchmarks.table import BENCHMARKS, Benchmark
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.metrics.answer import constant_baseline
-from salmonn_lab.metrics.choice import ChoiceMetric
+from salmonn_lab.metrics.choice import ChoiceMetric, OptionLikelihood
 from salmonn_lab.metrics.item import ItemMetric, item_number
+from salmonn_lab.metrics.likelihood import Perplexity
 from salmonn_lab.metrics.statistics import bootstrap
 
 
@@ -98,6 +100,30 @@ def measure(benchmark: Benchmark, predictions: Iterable[Prediction]) -> dict[str
             metric.update(texts, references, ids, [prediction.meta.get("choices") for prediction in predictions])
         else:
             metric.update(texts, references, ids)
+    return metrics | likelihood_metrics(predictions)
+
+
+def likelihood_metrics(predictions: Sequence[Prediction]) -> dict[str, ItemMetric]:
+    """Return the metrics of what a model noted of references and choices, filled; none where it noted nothing."""
+    notes: list[Mapping[str, Any]] = [prediction.meta.get(LIKELIHOOD) or {} for prediction in predictions]
+    if not notes or not all(notes):
+        return {}
+    texts = [prediction.text for prediction in predictions]
+    references = [prediction.references for prediction in predictions]
+    ids = [prediction.id for prediction in predictions]
+    sums, lengths = zip(*(note["reference"] for note in notes), strict=True)
+    perplexity = Perplexity()
+    perplexity.update(texts, references, ids, sums, lengths)
+    metrics: dict[str, ItemMetric] = {"perplexity": perplexity}
+    if all(note["choices"] for note in notes):
+        choices = [prediction.meta["choices"] for prediction in predictions]
+        likelihoods = [[value for value, _ in note["choices"]] for note in notes]
+        counts = [[count for _, count in note["choices"]] for note in notes]
+        options = OptionLikelihood()
+        options.update(texts, references, ids, choices, likelihoods, counts)
+        metrics["option_likelihood"] = options
+    for metric in metrics.values():
+        metric.distributed_available_fn = lambda: False
     return metrics
 
 

@@ -17,9 +17,9 @@ def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
     """Return samples as one batch, padded at the right: audio with zeros, text with `pad_id` and a mask."""
     if not samples:
         raise ValueError("a batch needs at least one sample")
-    before_ids, before_mask = _pad([sample.before_ids for sample in samples], pad_id)
-    after_ids, after_mask = _pad([sample.after_ids for sample in samples], pad_id)
-    target_ids, target_mask = _pad([sample.target_ids for sample in samples], pad_id)
+    before_ids, before_mask = pad([sample.before_ids for sample in samples], pad_id)
+    after_ids, after_mask = pad([sample.after_ids for sample in samples], pad_id)
+    target_ids, target_mask = pad([sample.target_ids for sample in samples], pad_id)
     streams = list(zip(*(sample.frames for sample in samples), strict=True))
     return Batch(
         ids=[sample.id for sample in samples],
@@ -52,9 +52,8 @@ def collate_clips(clips: Sequence[ClipBatch]) -> ClipBatch:
     )
 
 
-def _pad(
-    rows: Sequence[tuple[int, ...]], pad_id: int
-) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
+def pad(rows: Sequence[tuple[int, ...]], pad_id: int) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
+    """Return rows of tokens as one tensor, padded at the right, and where they are real."""
     lengths = torch.tensor([len(row) for row in rows])
     ids = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=pad_id)
     return ids, torch.arange(ids.shape[1]) < lengths[:, None]

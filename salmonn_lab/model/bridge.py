@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -59,6 +59,11 @@ class BridgeConfig:
                 raise ValueError(f"model.bridge.{name} must lie between 0.02 and 30, got {getattr(self, name)}")
 
     @property
+    def inner_dim(self) -> int:
+        """Width inside the feed-forward part, whether it is given or not."""
+        return self.feedforward_dim or 4 * self.hidden_dim
+
+    @property
     def kernel(self) -> int:
         """Frames in a window (models/salmonn.py:234 of the original, with its rounding)."""
         return max(1, round(THIRTY_SECONDS * self.window_seconds / 30))
@@ -107,7 +112,7 @@ class Bridge(nn.Module):
             hidden_size=config.hidden_dim,
             num_hidden_layers=config.num_layers,
             num_attention_heads=config.num_heads,
-            intermediate_size=config.feedforward_dim or 4 * config.hidden_dim,
+            intermediate_size=config.inner_dim,
             encoder_hidden_size=sum(encoder_dims),
             cross_attention_frequency=1,
             hidden_dropout_prob=config.dropout,
@@ -142,22 +147,27 @@ class Bridge(nn.Module):
     ) -> tuple[Float[Tensor, "batch frames projected"], Bool[Tensor, "batch frames"]]:
         """Normalise each stream, lay them side by side, the shorter ending in zeros (models/salmonn.py:222-229 of the
         original), and return the keys and values that every layer makes of each frame."""
+        linears = [cast(nn.Linear, getattr(attention, name)) for attention, name in self.projections()]
+        projected = torch.cat([linear.bias for linear in linears])
+        for part in self.project_each(streams):
+            projected = projected + part
+        count = projected.shape[1]
+        mask = torch.stack([functional.pad(each.mask, (0, count - each.mask.shape[1])) for each in streams]).any(0)
+        if self.config.span == "thirty_seconds":
+            mask = torch.ones_like(mask)
+        return projected, mask
+
+    def project_each(self, streams: Sequence[Frames]) -> Iterator[Float[Tensor, "batch frames projected"]]:
+        """Yield each encoder's part of the keys and values: with their biases, which are left out, these add up."""
         count = max(stream.features.shape[1] for stream in streams)
         if self.config.span == "thirty_seconds":
             count = THIRTY_SECONDS
         linears = [cast(nn.Linear, getattr(attention, name)) for attention, name in self.projections()]
         weights = torch.split(torch.cat([linear.weight for linear in linears]), self.dims, dim=1)
-        projected = torch.cat([linear.bias for linear in linears])
-        masks = []
         for norm, weight, stream in zip(self.norms, weights, streams, strict=True):
             part = functional.linear(norm(stream.features[:, :: stream.repeats].float()), weight)
             part = part.repeat_interleave(stream.repeats, dim=1)[:, : stream.mask.shape[1]] * stream.mask[..., None]
-            projected = projected + functional.pad(part, (0, 0, 0, count - part.shape[1]))
-            masks.append(functional.pad(stream.mask, (0, count - stream.mask.shape[1])))
-        mask = torch.stack(masks).any(0)
-        if self.config.span == "thirty_seconds":
-            mask = torch.ones_like(mask)
-        return projected, mask
+            yield functional.pad(part, (0, 0, 0, count - part.shape[1]))
 
     def read_windows(
         self, projected: Float[Tensor, "batch frames projected"], mask: Bool[Tensor, "batch frames"]

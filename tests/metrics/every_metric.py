@@ -19,6 +19,7 @@ from salmonn_lab.metrics.cider import CiderD
 from salmonn_lab.metrics.item import ItemMetric
 from salmonn_lab.metrics.java import Meteor, Spice, Spider
 from salmonn_lab.metrics.judge import JudgeRating
+from salmonn_lab.metrics.likelihood import Perplexity
 from salmonn_lab.metrics.open_ended import Diversity, FollowingRate
 from salmonn_lab.metrics.similarity import SentenceEncoder, SentenceSimilarity
 from salmonn_lab.metrics.slots import SluF1
@@ -81,6 +82,7 @@ METRICS: dict[str, Callable[[], ItemMetric]] = {
     "multiple_choice_mmau": lambda: MultipleChoice("mmau"),
     "multiple_choice_air_bench": lambda: MultipleChoice("air_bench"),
     "option_likelihood": OptionLikelihood,
+    "perplexity": Perplexity,
     "caption_overlap": CaptionOverlap,
     "rouge_l_coco": RougeL,
     "rouge_l_google": lambda: RougeL("google"),
@@ -114,6 +116,9 @@ def add(metric: ItemMetric, indices: Iterable[int], preds: list[str] = PREDS) ->
     if isinstance(metric, OptionLikelihood):
         more["log_likelihoods"] = [np.random.default_rng(i).normal(size=3).tolist() for i in chosen]
         more["lengths"] = [[1, 2, 3]] * len(chosen)
+    if isinstance(metric, Perplexity):
+        more["log_likelihoods"] = [-float(np.random.default_rng(i).exponential()) for i in chosen]
+        more["lengths"] = [1 + i % 5 for i in chosen]
     if isinstance(metric, EqualErrorRate):
         references = [["yes" if i % 2 else "no"] for i in chosen]
         more["scores"] = [float(np.random.default_rng(i).normal() + i % 2) for i in chosen]

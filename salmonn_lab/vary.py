@@ -1,0 +1,178 @@
+"""The command that measures trained runs under other settings than they were trained with: no training, one report.
+
+`python -m salmonn_lab.vary --run RUN`: LoRA at other scales (the paper's study of activation), and silence, noise,
+another clip or one encoder fewer in place of what is heard. A score that stays as it is without the audio does not come
+from the audio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from salmonn_lab import report, runs
+from salmonn_lab.config import load_config
+from salmonn_lab.console import console, run_command
+from salmonn_lab.data.counterfactual import Heard
+from salmonn_lab.data.modules import benchmark_clips
+from salmonn_lab.encode import examples_of, fill
+from salmonn_lab.evaluate import DEAF, data_module, destination, joined, measure
+from salmonn_lab.progress import quiet_libraries
+from salmonn_lab.salmonn import ModelConfig
+from salmonn_lab.study import Variant, study_of_variants
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.25)
+"""Of alpha / rank, the scale that LoRA was trained at: where else it is measured unless scales are given."""
+SCALE, HEARD = "model.lora.scale", "evaluation.audio"
+QUESTION = "How do scores go with the scale of LoRA, and how much of them does the audio carry?"
+AS_TRAINED = "as trained"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One way to measure a run otherwise than it was trained; of nothing, the run as it is."""
+
+    scale: float | None = None
+    """Of LoRA; None is as trained."""
+    heard: Heard = "clip"
+
+    @property
+    def overrides(self) -> list[str]:
+        """What `python -m salmonn_lab.evaluate` is given for it."""
+        scale = [] if self.scale is None else [f"{SCALE}={self.scale:g}"]
+        return [*scale, *([] if self.heard == "clip" else [f"{HEARD}={self.heard}"])]
+
+    @property
+    def name(self) -> str:
+        """How it is told in tables."""
+        return ", ".join(self.overrides).replace("model.", "").replace("evaluation.", "") or AS_TRAINED
+
+
+def default_scales(model: ModelConfig) -> list[float]:
+    """Return the scales of LoRA that a model is measured at, none where it has no LoRA."""
+    lora = model.lora
+    return [] if lora is None else [round(share * lora.alpha / lora.rank, 6) for share in SHARES]
+
+
+def default_heard(model: ModelConfig) -> list[Heard]:
+    """Return what a model is made to hear: everything that makes sense for its encoders.
+
+    With one encoder alone, to turn it off is to hear nothing at all, which silence shows already.
+    """
+    both = model.whisper is not None and model.audio_encoder is not None
+    return [heard for heard in get_args(Heard) if heard != "clip" and (both or heard not in DEAF)]
+
+
+def measure_run(run: runs.Run, changes: Sequence[Change], overrides: Sequence[str]) -> dict[Change, Path]:
+    """Measure one run under every change, the model being loaded once, and return the folders of its results.
+
+    What is answered already is kept, so a call that was stopped goes on.
+    """
+    config = load_config([run.config_file], ["evaluation.likelihood=true", *overrides])
+    local, names = runs.localize(config), config.evaluation.benchmarks
+    model = runs.load_model(run, None, local.model)
+    model.likelihood = config.evaluation.likelihood
+    data = data_module(local, model)
+    if config.features is not None:
+        data.features = fill(local, model.encoders, benchmark_clips(examples_of(names)))
+    trained = None if model.config.lora is None else model.config.lora.alpha / model.config.lora.rank
+    folders = {}
+    for change in changes:
+        if change.scale is not None and model.config.lora is None:
+            raise ValueError(f"{run.folder} was trained without LoRA: there is no scale to change")
+        if model.config.lora is not None and trained is not None:
+            model.config.lora.scale = change.scale
+            model.llm.set_lora_scale(trained if change.scale is None else change.scale)
+        folder = destination(run, None, [*overrides, *change.overrides])
+        console.print(f"[bold]{run.folder}: {change.name}")
+        results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, heard=change.heard)
+        if runs.first_process():
+            report.write_scores(folder / runs.SCORES, joined(folder / runs.SCORES, results))
+        folders[change] = folder
+    return folders
+
+
+def vary(
+    places: Sequence[Path],
+    overrides: Sequence[str],
+    out: Path,
+    scales: Sequence[float] | None = None,
+    heard: Sequence[Heard] | None = None,
+) -> Path:
+    """Measure runs under every change, and write a report that compares each with the runs as they were trained.
+
+    Args:
+        places: folders of runs that differ in their seed, or one.
+        overrides: `evaluation.benchmarks=[...]` and other keys.
+        out: where the report goes.
+        scales: of LoRA; None is `default_scales` of the first run.
+        heard: None is `default_heard` of the first run.
+
+    Returns:
+        the page for browsers.
+    """
+    found = [runs.find(place) for place in places]
+    model = found[0].config().model
+    changes = [
+        Change(),
+        *(Change(scale=scale) for scale in (default_scales(model) if scales is None else scales)),
+        *(Change(heard=one) for one in (default_heard(model) if heard is None else heard)),
+    ]
+    folders = {run.folder.name: measure_run(run, changes, overrides) for run in found}
+    lora = model.lora
+    as_trained = {} if lora is None else {"lora.scale": f"{lora.alpha / lora.rank:g}"}
+    variants = [
+        Variant(
+            change.name,
+            {**(as_trained if change.scale is None else {"lora.scale": f"{change.scale:g}"}), "audio": change.heard},
+            {name: places[change] / runs.PREDICTIONS for name, places in folders.items()},
+        )
+        for change in changes
+    ]
+    names = load_config([found[0].config_file], overrides).evaluation.benchmarks
+    out.mkdir(parents=True, exist_ok=True)
+    study = study_of_variants(", ".join(folders), QUESTION, names, variants)
+    return report.write_study_pages(out, study)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m salmonn_lab.vary",
+        description="Measure trained runs at other scales of LoRA, and with silence, noise, other clips or one encoder "
+        "fewer in place of what they hear. Nothing is trained; what is answered already is kept. Results land in each "
+        "run's variants/, the report that compares them in --out.",
+        epilog="Example: python -m salmonn_lab.vary --run runs/quickstart benchmarks=[quickstart_sounds]",
+    )
+    parser.add_argument("--run", required=True, action="append", type=Path, help="a run's folder; repeat for its seeds")
+    parser.add_argument(
+        "--scales", type=float, nargs="*", help="of LoRA; default: 0, 1/4, 1/2, 3/4, 5/4 of alpha / rank"
+    )
+    parser.add_argument(
+        "--audio", choices=[one for one in get_args(Heard) if one != "clip"], nargs="*", help="default: all"
+    )
+    parser.add_argument("--out", type=Path, help="folder of the report; default: the run's variants/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="benchmarks=[NAME or MANIFEST, ...]")
+    options = parser.parse_intermixed_args(arguments)
+    if len(options.run) > 1 and options.out is None:
+        parser.error("with several runs, --out must say where the report of them goes")
+    return options
+
+
+def main() -> None:
+    """Run the command."""
+    quiet_libraries()
+    options = parse(sys.argv[1:])
+    overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]
+    out = options.out or runs.find(options.run[0]).folder / "variants"
+    page = vary(options.run, overrides, out, options.scales, options.audio)
+    if runs.first_process():
+        console.print(f"report: {page}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
