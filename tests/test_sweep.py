@@ -164,6 +164,7 @@ def test_a_lock_that_is_only_looked_at_leaves_no_trace(experiment: Experiment) -
 
 
 def test_an_interrupted_sweep_stops_its_runs_and_goes_on_with_them(experiment: Experiment, fake: Fake) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that a shell put into the background ignore it
     fake("if not (folder / 'again').exists(): (folder / 'again').touch(); time.sleep(60)")
     planned = experiment.planned[0]
     timer = threading.Thread(

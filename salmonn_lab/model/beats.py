@@ -170,7 +170,7 @@ class Beats(nn.Module):
         torch.sub(centred, emphasised, out=emphasised).mul_(self.window)
         parts = torch.view_as_real(torch.fft.rfft(padded)).square_()
         power = parts[..., 0].add_(parts[..., 1])
-        return cast(Tensor, (power @ self.mel_filters).clamp_(min=torch.finfo(torch.float32).eps).log_())
+        return (power @ self.mel_filters).clamp_(min=torch.finfo(torch.float32).eps).log_()
 
     def encode(self, fbank: Float[Tensor, "batch frames mels"], counts: Int[Tensor, " batch"]) -> Frames:
         """Turn normalised filter banks into tokens, of each clip the first `counts`."""

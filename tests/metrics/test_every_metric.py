@@ -22,7 +22,9 @@ PERFECT = {
     "rouge_l_google": 1.0,
 }
 """The main score where each output is its item's first reference."""
-NOT_OF_TEXTS = ("option_likelihood", "eer", "diversity", "following_rate", "judge")
+OF_NUMBERS = ("option_likelihood", "perplexity", "eer")
+"""They take what a model noted of its texts."""
+NOT_OF_TEXTS = (*OF_NUMBERS, "diversity", "following_rate", "judge")
 MEANS_OVER_REFERENCES = ("meteor", "spice", "spider", "cider_d", "sbert_sim")
 WITH_CHOICES = ("accuracy", "label_accuracy", "multiple_choice", "multiple_choice_mmau", "multiple_choice_air_bench")
 SLOW = ("meteor", "spice", "spider", "sbert_sim")
@@ -52,7 +54,7 @@ def test_the_first_reference_beats_every_other_output_in_cider() -> None:
 ANYTHING = st.text(
     st.sampled_from("aAb9 .,;:'\"|{}[]<>()\n\t\r\x00é今カ。\u3000🙂\u200d\u0301\ud800\udfff\u2028"), max_size=15
 )
-OPEN = [kind for kind in METRICS if kind not in (*WITH_CHOICES, *SLOW, "option_likelihood", "eer")]
+OPEN = [kind for kind in METRICS if kind not in (*WITH_CHOICES, *SLOW, *OF_NUMBERS)]
 
 
 def remade(kind: str, references: dict[str, list[str]]) -> ItemMetric:
