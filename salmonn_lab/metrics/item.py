@@ -32,6 +32,12 @@ def item_number(id: str) -> int:
     return int.from_bytes(hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 1
 
 
+def item_numbers(ids: Sequence[str]) -> NDArray[np.int64]:
+    """Return `item_number` of many ids."""
+    hashes = [hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest() for id in ids]
+    return (np.frombuffer(b"".join(hashes), dtype=">u8") >> np.uint64(1)).astype(np.int64)
+
+
 def ratio(numerator: Statistics, denominator: Statistics) -> Statistics:
     """Return the quotient, nan where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -114,10 +120,13 @@ class ItemMetric(Metric):
 
     def add(self, ids: Sequence[str], rows: Iterable[Sequence[float]] | Statistics) -> None:
         """Append measured rows."""
-        numbers = [item_number(id) for id in ids]
-        for number, id in zip(numbers, ids, strict=True):
-            if self._names.setdefault(number, id) != id:
-                raise ValueError(f"the ids {self._names[number]!r} and {id!r} have the same hash: rename one")
+        numbers = item_numbers(ids)
+        named = dict(zip(numbers.tolist(), ids, strict=True))
+        if len(named) < len(ids) or not self._names.keys().isdisjoint(named):
+            for number, id in zip(numbers.tolist(), ids, strict=True):
+                if self._names.setdefault(number, id) != id:
+                    raise ValueError(f"the ids {self._names[number]!r} and {id!r} have the same hash: rename one")
+        self._names.update(named)
         if not isinstance(rows, np.ndarray):
             # One stream of numbers is read several times as fast as a list of lists.
             rows = np.fromiter(chain.from_iterable(rows), dtype=np.float64)
@@ -125,7 +134,7 @@ class ItemMetric(Metric):
         stats = torch.from_numpy(table).to(self.device)
         assert isinstance(self.ids, list)
         assert isinstance(self.stats, list)
-        self.ids.append(torch.tensor(numbers, dtype=torch.int64, device=self.device))
+        self.ids.append(torch.from_numpy(numbers).to(self.device))
         self.stats.append(stats)
 
     def items(self) -> Items:

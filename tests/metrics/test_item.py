@@ -16,7 +16,7 @@ from every_metric import COUNT, IDS, METRICS, PREDS, REFERENCES, add, encoder, f
 
 from salmonn_lab.metrics import item as item_module
 from salmonn_lab.metrics.answer import ExactMatch
-from salmonn_lab.metrics.item import ItemMetric, item_number
+from salmonn_lab.metrics.item import ItemMetric, item_number, item_numbers
 from salmonn_lab.metrics.wer import ErrorRate
 
 PARTS = {
@@ -80,6 +80,7 @@ def test_an_item_number_is_63_bits_of_blake2b_and_never_changes() -> None:
     assert item_number("") == 0xE4A6A0577479B2B4 >> 1
     assert all(0 <= item_number(id) < 2**63 for id in [*IDS, "\ud800"])
     assert len(set(map(item_number, IDS))) == COUNT
+    assert item_numbers([*IDS, "\ud800"]).tolist() == [*map(item_number, IDS), item_number("\ud800")]
 
 
 @pytest.mark.parametrize("kind", METRICS)
@@ -101,7 +102,7 @@ def test_an_item_with_two_results_is_an_error_that_names_it() -> None:
 
 
 def test_two_ids_with_one_hash_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_module, "item_number", lambda id: 7)
+    monkeypatch.setattr(item_module, "item_numbers", lambda ids: np.full(len(ids), 7, dtype=np.int64))
     metric = ExactMatch()
     metric.update(["a"], [["a"]], ["first"])
     metric.update(["a"], [["a"]], ["first"])
