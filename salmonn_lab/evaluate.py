@@ -336,17 +336,24 @@ def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]
     return run.folder / "variants" / re.sub(r"[^\w.,=-]+", "_", name) if name else run.folder
 
 
+def ready(run: runs.Run, checkpoint: Path | None, config: RunConfig) -> tuple[Salmonn, SpeechDataModule]:
+    """Return a run's model and its loaders, the frames of what it will hear stored where it has a store."""
+    local = runs.localize(config)
+    model = runs.load_model(run, checkpoint, local.model)
+    model.likelihood = config.evaluation.likelihood
+    data = data_module(local, model)
+    if config.features is not None and config.evaluation.audio not in WAVEFORMS:
+        data.features = fill(local, model.encoders, benchmark_clips(examples_of(config.evaluation.benchmarks)))
+    return model, data
+
+
 def evaluate(
     run: runs.Run, checkpoint: Path | None, overrides: Sequence[str], *, again: bool
 ) -> list[report.BenchmarkResult]:
     """Measure a run on the benchmarks of its configuration, with `overrides`, and publish what comes out."""
     config = load_config([run.config_file], overrides)
-    local, names = runs.localize(config), config.evaluation.benchmarks
-    model = runs.load_model(run, checkpoint, local.model)
-    model.likelihood, heard = config.evaluation.likelihood, config.evaluation.audio
-    data = data_module(local, model)
-    if config.features is not None and heard not in WAVEFORMS:
-        data.features = fill(local, model.encoders, benchmark_clips(examples_of(names)))
+    model, data = ready(run, checkpoint, config)
+    names, heard = config.evaluation.benchmarks, config.evaluation.audio
     folder = destination(run, checkpoint, overrides)
     results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, heard=heard, again=again)
     return publish(run, folder, results) if runs.first_process() else results

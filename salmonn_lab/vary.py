@@ -18,9 +18,7 @@ from salmonn_lab import report, runs
 from salmonn_lab.config import load_config
 from salmonn_lab.console import console, run_command
 from salmonn_lab.data.counterfactual import Heard
-from salmonn_lab.data.modules import benchmark_clips
-from salmonn_lab.encode import examples_of, fill
-from salmonn_lab.evaluate import DEAF, data_module, destination, joined, measure
+from salmonn_lab.evaluate import DEAF, destination, joined, measure, ready
 from salmonn_lab.progress import quiet_libraries
 from salmonn_lab.salmonn import ModelConfig
 from salmonn_lab.study import Variant, study_of_variants
@@ -73,12 +71,8 @@ def measure_run(run: runs.Run, changes: Sequence[Change], overrides: Sequence[st
     What is answered already is kept, so a call that was stopped goes on.
     """
     config = load_config([run.config_file], ["evaluation.likelihood=true", *overrides])
-    local, names = runs.localize(config), config.evaluation.benchmarks
-    model = runs.load_model(run, None, local.model)
-    model.likelihood = config.evaluation.likelihood
-    data = data_module(local, model)
-    if config.features is not None:
-        data.features = fill(local, model.encoders, benchmark_clips(examples_of(names)))
+    model, data = ready(run, None, config)
+    names = config.evaluation.benchmarks
     trained = None if model.config.lora is None else model.config.lora.alpha / model.config.lora.rank
     folders = {}
     for change in changes:
