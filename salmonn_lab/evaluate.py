@@ -368,6 +368,11 @@ def evaluate_stored(place: Path, checkpoint: Path | None, overrides: Sequence[st
     return publish(run, folder, rescore(run, folder, config.evaluation.benchmarks if chosen else ()))
 
 
+def full_keys(overrides: Sequence[str]) -> list[str]:
+    """Return overrides as `load_config` takes them: the commands that measure take `benchmarks=` for short."""
+    return [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in overrides]
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -403,7 +408,7 @@ def main() -> None:
     """Run the command."""
     quiet_libraries()
     options = parse(sys.argv[1:])
-    overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]
+    overrides = full_keys(options.overrides)
     measured, failed = {}, []
     for place in options.run:
         try:

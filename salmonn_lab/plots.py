@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 14, 12, 42
 COLOURS = ("#3b7dd8", "#d9762b", "#2f9e6e", "#b5489a", "#8a6fd1", "#c9a227", "#d14b4b", "#4aa8b5")
 """Told apart on white, on black, and by most who see colours differently."""
 Format = Callable[[float], str]
-Path = Sequence[tuple[float, float]]
+Line = Sequence[tuple[float, float]]
 """Points of a line."""
 
 
@@ -56,14 +56,14 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def frontier(points: Sequence[Point], *, higher_is_better: bool) -> Path:
+def frontier(points: Sequence[Point], *, higher_is_better: bool) -> Line:
     """Return the steps along the points that no other one beats in both, at a smaller x."""
     first, *others = pareto(points, higher_is_better=higher_is_better)
     corners = [(point.x, y) for last, point in zip([first, *others], others, strict=False) for y in (last.y, point.y)]
     return [(first.x, first.y), *corners]
 
 
-def scatter(points: Sequence[Point], line: Path, x_label: str, y_label: str, y_format: Format) -> Markup:
+def scatter(points: Sequence[Point], line: Line, x_label: str, y_label: str, y_format: Format) -> Markup:
     """Draw points with their intervals, and a dashed line."""
     ends = [end for point in points for end in (point.low, point.high, point.y) if math.isfinite(end)]
     across, up = axes([point.x for point in points], ends)

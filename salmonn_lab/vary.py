@@ -18,7 +18,7 @@ from salmonn_lab import report, runs
 from salmonn_lab.config import load_config
 from salmonn_lab.console import console, run_command
 from salmonn_lab.data.counterfactual import Heard
-from salmonn_lab.evaluate import DEAF, destination, joined, measure, ready
+from salmonn_lab.evaluate import DEAF, destination, full_keys, joined, measure, ready
 from salmonn_lab.progress import quiet_libraries
 from salmonn_lab.salmonn import ModelConfig
 from salmonn_lab.study import Variant, study_of_variants
@@ -161,9 +161,8 @@ def main() -> None:
     """Run the command."""
     quiet_libraries()
     options = parse(sys.argv[1:])
-    overrides = [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in options.overrides]
     out = options.out or runs.find(options.run[0]).folder / "variants"
-    page = vary(options.run, overrides, out, options.scales, options.audio)
+    page = vary(options.run, full_keys(options.overrides), out, options.scales, options.audio)
     if runs.first_process():
         console.print(f"report: {page}", soft_wrap=True)
 
