@@ -26,6 +26,7 @@ def test_outputs_are_stripped_and_the_reader_is_told_what_to_learn(path: Path) -
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    monkeypatch.setenv("PATH", os.defpath)  # a notebook runs the Python of its kernel, wherever that is installed
     book = nbformat.read(path, as_version=4)
     NotebookClient(book, timeout=900, resources={"metadata": {"path": str(path.parent)}}).execute()
     assert not [out for cell in book.cells for out in cell.get("outputs", []) if out.output_type == "error"]
