@@ -152,7 +152,10 @@ def test_a_row_is_told_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     told = dict(re.findall(r"^([a-z ]+): +(.*)$", text.split("\n\n")[0], re.MULTILINE))
     assert told["prompt"] == "<Speech><SpeechHere></Speech> Please describe the audio."
     assert told["decoding"] == "max_new_tokens 200, num_beams 4"
-    assert told["metrics"] == "caption_overlap, cider_d, caption_bleu; where their tools are: meteor, spider"
+    assert (
+        told["metrics"]
+        == "caption_overlap, cider_d, caption_bleu; where their tools are: meteor, spider, sbert_sim, fense"
+    )
     assert "reported:   meteor 24.0 %: SALMONN-13B, Tang et al." in text
     assert told["how to get"].endswith("then python -m salmonn_lab.prepare audiocaps --root DIR --split test")
     assert "how to get: python -m salmonn_lab.assets quickstart" in text

@@ -12,6 +12,7 @@ from salmonn_lab.metrics.cider import CiderD
 from salmonn_lab.metrics.item import ItemMetric
 from salmonn_lab.metrics.java import Meteor, Spice, Spider
 from salmonn_lab.metrics.open_ended import Diversity, FollowingRate
+from salmonn_lab.metrics.similarity import Fense, SentenceSimilarity
 from salmonn_lab.metrics.slots import SluF1
 from salmonn_lab.metrics.translation import Bleu, Chrf
 from salmonn_lab.metrics.wer import ErrorRate, MatchRate, PermutedErrorRate
@@ -52,6 +53,8 @@ METRICS: dict[str, Callable[[References], ItemMetric]] = {
     "meteor": lambda references: Meteor(),
     "spice": lambda references: Spice(),
     "spider": lambda references: Spider(CiderD(references)),
+    "sbert_sim": lambda references: SentenceSimilarity(),
+    "fense": lambda references: Fense(),
     "keywords": lambda references: KeywordMatch(),
     "slu_f1": lambda references: SluF1(),
     "diversity": lambda references: Diversity(),
@@ -61,8 +64,8 @@ METRICS: dict[str, Callable[[References], ItemMetric]] = {
 }
 """Makes each metric, given the references of the test set.
 
-What needs more than texts is built where that is at hand: perplexity and option likelihoods by `likelihood_metrics`,
-the equal error rate (a score of each trial), sentence similarity (an encoder), ratings (a judge) in scripts.
+What needs more than texts is built where that is at hand: perplexity, option likelihoods and the equal error rate by
+`likelihood_metrics`, ratings (a judge) in scripts.
 """
 
 

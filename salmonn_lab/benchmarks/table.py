@@ -165,7 +165,7 @@ QUESTION = "{}"
 
 JUDGED = "accuracy, judged by GPT-3.5"
 FOLLOWING = "following rate, by GPT-3.5"
-CAPTION_TOOLS = ("meteor", "spider")
+CAPTION_TOOLS = ("meteor", "spider", "sbert_sim", "fense")
 
 SALMONN = (
     prepared(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from fake_tools import fake_meteor, fake_spice
-from tiny_encoder import tiny_encoder
+from tiny_encoder import tiny_detector, tiny_encoder
 
 from salmonn_lab.metrics.answer import ContainsAnswer, ExactMatch, KeywordMatch, TokenF1
 from salmonn_lab.metrics.caption import CaptionBleu, CaptionOverlap, RougeL
@@ -21,7 +21,7 @@ from salmonn_lab.metrics.java import Meteor, Spice, Spider
 from salmonn_lab.metrics.judge import JudgeRating
 from salmonn_lab.metrics.likelihood import Perplexity
 from salmonn_lab.metrics.open_ended import Diversity, FollowingRate
-from salmonn_lab.metrics.similarity import SentenceEncoder, SentenceSimilarity
+from salmonn_lab.metrics.similarity import Fense, FluencyDetector, SentenceEncoder, SentenceSimilarity
 from salmonn_lab.metrics.slots import SluF1
 from salmonn_lab.metrics.translation import Bleu, Chrf
 from salmonn_lab.metrics.verification import EqualErrorRate
@@ -50,6 +50,11 @@ FOLDER = Path(KEPT.name)
 @cache
 def encoder() -> SentenceEncoder:
     return SentenceEncoder(tiny_encoder(FOLDER / "encoder"))
+
+
+@cache
+def detector() -> FluencyDetector:
+    return FluencyDetector(tiny_detector(FOLDER / "encoder"))
 
 
 def judge(prompt: str) -> str:
@@ -92,6 +97,7 @@ METRICS: dict[str, Callable[[], ItemMetric]] = {
     "spice": lambda: Spice(*fake_spice(FOLDER)),
     "spider": lambda: Spider(CiderD(BY_ID), *fake_spice(FOLDER)),
     "sbert_sim": lambda: SentenceSimilarity(encoder()),
+    "fense": lambda: Fense(encoder(), detector()),
     "slu_f1": SluF1,
     "eer": EqualErrorRate,
     "diversity": Diversity,
