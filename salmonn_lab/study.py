@@ -359,10 +359,14 @@ def describe(
 
 
 def setting_scores(answers: Answers, names: Sequence[str]) -> list[SettingScore]:
-    """Return every score of a benchmark over the runs of a setting, the headline first."""
+    """Return every score of a benchmark over the runs of a setting, the headline first.
+
+    The equal error rate, which is not made of sums, is left to the reports of the runs.
+    """
     names = [name for name in names if name in answers.metrics]
     found: list[SettingScore] = []
-    for key, metric in answers.metrics[names[0]].items() if names else ():
+    summable = {key: metric for key, metric in answers.metrics[names[0]].items() if metric.summable} if names else {}
+    for key, metric in summable.items():
         tables = [answers.rows(name, key) for name in names]
         singles = [(metric.score(rows.sum(axis=0)), bootstrap(rows, metric.score)) for rows in tables]
         for score, value in seed_means(tables, metric.score).items():

@@ -238,8 +238,8 @@ def test_emotions_have_balanced_accuracy_beside_the_plain_one_and_a_constant_to_
 def test_captions_are_measured_without_the_tools_that_are_not_here_and_a_warning_names_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("SALMONN_LAB_METEOR", raising=False)
-    monkeypatch.delenv("SALMONN_LAB_SPICE", raising=False)
+    for tool in ("METEOR", "SPICE", "SENTENCE_ENCODER", "FLUENCY"):
+        monkeypatch.delenv(f"SALMONN_LAB_{tool}", raising=False)
     with pytest.warns(UserWarning, match="audiocaps is measured without meteor: METEOR is scored by its authors'"):
         metrics = measure(find("audiocaps"), predict(("a dog", "a dog barks"), ("rain", "rain")))
     assert list(metrics) == ["caption_overlap", "cider_d", "caption_bleu"]
@@ -326,3 +326,22 @@ def test_what_a_model_noted_of_references_and_choices_is_measured_too() -> None:
     assert scores["accuracy"].value == 0
     without = replace(noted("d", 1), meta={"choices": ["yes", "no"]})
     assert "perplexity" not in measure(row, [noted("a", 1), without])
+
+
+def test_trials_of_speakers_have_an_equal_error_rate_where_likelihoods_were_noted() -> None:
+    def trial(id: str, answer: str, yes: float) -> Prediction:
+        likelihood = {"reference": [-1.0, 1], "choices": [[yes, 1], [-1.0, 1]]}
+        meta = {"choices": ["yes", "no"], LIKELIHOOD: likelihood}
+        return Prediction(id, "voxceleb1", "", "yes", (answer,), meta)
+
+    scores = {"yes": (-0.1, -0.9), "no": (-0.5, -2.0)}
+    trials = [
+        trial(f"{answer}{yes}{number}", answer, yes)
+        for answer, values in scores.items()
+        for yes in values
+        for number in range(5)
+    ]
+    (rate,) = [one for one in score(find("voxceleb1"), trials) if one.metric == "eer"]
+    assert rate.value == 0.5  # half of the pairs of one speaker lie below half of the others
+    assert rate.low <= 0.5 <= rate.high
+    assert "eer" not in measure(find("voxceleb1"), [replace(one, meta={"choices": ["yes", "no"]}) for one in trials])

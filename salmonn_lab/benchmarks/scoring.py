@@ -17,7 +17,8 @@ from salmonn_lab.metrics.answer import constant_baseline
 from salmonn_lab.metrics.choice import ChoiceMetric, OptionLikelihood
 from salmonn_lab.metrics.item import ItemMetric, item_number
 from salmonn_lab.metrics.likelihood import Perplexity
-from salmonn_lab.metrics.statistics import bootstrap
+from salmonn_lab.metrics.statistics import bootstrap, bootstrap_rows
+from salmonn_lab.metrics.verification import EqualErrorRate
 
 
 def find(name_or_path: str | Path) -> Benchmark:
@@ -100,11 +101,14 @@ def measure(benchmark: Benchmark, predictions: Iterable[Prediction]) -> dict[str
             metric.update(texts, references, ids, [prediction.meta.get("choices") for prediction in predictions])
         else:
             metric.update(texts, references, ids)
-    return metrics | likelihood_metrics(predictions)
+    return metrics | likelihood_metrics(benchmark, predictions)
 
 
-def likelihood_metrics(predictions: Sequence[Prediction]) -> dict[str, ItemMetric]:
-    """Return the metrics of what a model noted of references and choices, filled; none where it noted nothing."""
+def likelihood_metrics(benchmark: Benchmark, predictions: Sequence[Prediction]) -> dict[str, ItemMetric]:
+    """Return the metrics of what a model noted of references and choices, filled; none where it noted nothing.
+
+    Trials of speaker verification have the equal error rate too, each scored by log P(yes) - log P(no).
+    """
     notes: list[Mapping[str, Any]] = [prediction.meta.get(LIKELIHOOD) or {} for prediction in predictions]
     if not notes or not all(notes):
         return {}
@@ -122,6 +126,11 @@ def likelihood_metrics(predictions: Sequence[Prediction]) -> dict[str, ItemMetri
         options = OptionLikelihood()
         options.update(texts, references, ids, choices, likelihoods, counts)
         metrics["option_likelihood"] = options
+        if benchmark.task == "speaker_verification" and all({*names} == {"yes", "no"} for names in choices):
+            trials = EqualErrorRate()
+            rows = [dict(zip(names, values, strict=True)) for names, values in zip(choices, likelihoods, strict=True)]
+            trials.update(texts, references, ids, [row["yes"] - row["no"] for row in rows])
+            metrics["eer"] = trials
     for metric in metrics.values():
         metric.distributed_available_fn = lambda: False
     return metrics
@@ -139,7 +148,11 @@ def score_metrics(
     scores = []
     for metric in metrics.values():
         stats = metric.items().stats.numpy()
-        intervals = bootstrap(stats, metric.score, samples, seed)
+        intervals = (
+            bootstrap(stats, metric.score, samples, seed)
+            if metric.summable
+            else bootstrap_rows(stats, metric.score_rows, samples, seed)
+        )
         values = metric.compute()
         scores += [
             Score(benchmark.name, key, float(values[key]), *intervals[key], len(stats), metric.signature)

@@ -82,6 +82,25 @@ def bootstrap(
     return intervals(stats, score, score(resample(stats, samples, seed)), level, method)
 
 
+def bootstrap_rows(
+    stats: Statistics, score_rows: Score, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, Interval]:
+    """Return what `bootstrap` does by percentiles, for a score that is made of all rows and not of their sum.
+
+    Args:
+        stats: [items, columns].
+        score_rows: turns the rows of some items into scores: that of an `ItemMetric` which is not `summable`.
+        samples: how many draws.
+        seed: of the draws.
+        level: the share of draws within the interval.
+    """
+    stats = check_stats(stats, samples, level)
+    generator = np.random.default_rng(seed)
+    draws = [score_rows(stats[generator.integers(len(stats), size=len(stats))]) for _ in range(samples)]
+    ends = [50 * (1 - level), 50 * (1 + level)]
+    return {name: Interval(*np.percentile([float(draw[name]) for draw in draws], ends).tolist()) for name in draws[0]}
+
+
 def paired_bootstrap(
     a: Statistics,
     b: Statistics,

@@ -15,6 +15,7 @@ from salmonn_lab.metrics.statistics import (
     Interval,
     Method,
     bootstrap,
+    bootstrap_rows,
     by_cluster,
     holm,
     mcnemar,
@@ -325,6 +326,7 @@ def false_alarms(trials: int) -> dict[str, float]:
     return {name: count / trials for name, count in fired.items()}
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_and_tests_of_equal_systems_rarely_fire() -> None:
     held, fired = coverage(120), false_alarms(150)
     assert min(held[name] for name in ("speech", "choices", "clusters")) >= 0.90
@@ -345,3 +347,12 @@ def test_tests_of_equal_systems_fire_3_to_7_percent_at_the_5_percent_level() -> 
     fired = false_alarms(2000)
     assert all(0.03 <= share <= 0.07 for name, share in fired.items() if name != "exact"), fired
     assert fired["exact"] <= fired["mid_p"], fired
+
+
+def test_drawing_rows_gives_the_interval_of_drawing_sums() -> None:
+    generator = np.random.default_rng(0)
+    stats = np.column_stack([generator.integers(0, 3, 400), generator.integers(3, 9, 400)]).astype(float)
+    of_rows = bootstrap_rows(stats, lambda some: wer(some.sum(axis=0)), 2000)["wer"]
+    assert of_rows == pytest.approx(bootstrap(stats, wer, 2000, method="percentile")["wer"], abs=0.004)
+    none_right = bootstrap_rows(stats, lambda some: {"wer": np.asarray(math.nan)}, 10)["wer"]
+    assert np.isnan(none_right).all()
