@@ -18,6 +18,7 @@ from salmonn_lab.metrics.caption import RougeL
 from salmonn_lab.metrics.cider import CiderD
 from salmonn_lab.metrics.item import ItemMetric
 from salmonn_lab.metrics.normalize import whisper_en
+from salmonn_lab.metrics.statistics import bootstrap
 from salmonn_lab.metrics.translation import Bleu
 from salmonn_lab.metrics.treebank import tokenize_piece
 from salmonn_lab.metrics.wer import ErrorRate
@@ -89,6 +90,17 @@ def main() -> None:
         "CIDEr-D": score(lambda: CiderD(dict(zip(ids, references, strict=True))), captions, references),
     }
     taken = {name: seconds(work, options.rounds) for name, work in metrics.items()}
+
+    def draw_intervals() -> None:
+        for metric in filled:
+            bootstrap(metric.items().stats.numpy(), metric.score, samples=1000)
+
+    filled: list[ItemMetric] = [ErrorRate(), Bleu(references_per_item=options.references), RougeL()]
+    filled.append(CiderD(dict(zip(ids, references, strict=True))))
+    for metric in filled:
+        transcripts = isinstance(metric, ErrorRate)
+        metric.update(heard if transcripts else captions, spoken if transcripts else references, ids)
+    drawn = seconds(draw_intervals, options.rounds)
     rows = [
         ["rapidfuzz, distances alone", "1", f"{bare:.3f} s"],
         ["rapidfuzz, kinds of edits", "1", f"{steps:.3f} s"],
@@ -96,6 +108,7 @@ def main() -> None:
         ["WER, Whisper's normalizer", "1", f"{taken['WER']:.2f} s"],
         *[[name, str(options.references), f"{taken[name]:.2f} s"] for name in ("BLEU", "ROUGE-L", "CIDEr-D")],
         ["WER + BLEU + ROUGE-L + CIDEr-D", "", f"{sum(taken.values()):.2f} s"],
+        ["their intervals, 1,000 draws", "", f"{drawn:.2f} s"],
     ]
     console.print(table(f"{options.pairs} pairs", ["from texts to scores", "references", "least time"], rows))
 

@@ -238,8 +238,8 @@ def count_edits(references: Sequence[Sequence[str]], outputs: Sequence[Sequence[
     Returns:
         [pairs, 4]: substitutions, deletions, insertions, units of the reference.
     """
-    units = np.array([len(reference) for reference in references], dtype=np.int64)
-    lost = units - np.array([len(output) for output in outputs], dtype=np.int64)
+    units = np.fromiter(map(len, references), np.int64, len(references))
+    lost = units - np.fromiter(map(len, outputs), np.int64, len(outputs))
     edits = pairwise_scores(references, outputs, Levenshtein.distance)
     # What is beyond the difference of lengths is substitutions, and pairs of a deletion and an insertion. An alignment
     # of that many edits keeps `longer length - edits` units, and one more for each pair. Where no alignment whatever
