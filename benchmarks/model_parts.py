@@ -1,4 +1,4 @@
-"""Times three parts of the model against the plain way to do the same: `python benchmarks/model_parts.py`.
+"""Times four parts of the model against the plain way to do the same: `python benchmarks/model_parts.py`.
 
 Both ways take turns in one process; printed are medians and their quotient, and how far the results lie apart.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim import AdamW
 from torchaudio.compliance import kaldi
 
 from salmonn_lab.batch import Frames
@@ -85,6 +86,25 @@ def bridge_ways(clips: int) -> tuple[Way, Way]:
     return lambda: step(bridge(streams).embeds), lambda: step(window_by_window())
 
 
+def optimizer_ways() -> tuple[Way, Way]:
+    """Return a step of AdamW over a bridge of the quickstart's size in one fused pass, and by PyTorch's default."""
+
+    def way(fused: bool) -> Way:
+        torch.manual_seed(0)
+        weights = list(Bridge(BridgeConfig(hidden_dim=384, num_heads=6), [384, 1024], 576, 1.0).parameters())
+        for weight in weights:
+            weight.grad = 1e-3 * torch.randn_like(weight)
+        optimizer = AdamW(weights, lr=1e-4, fused=fused)
+
+        def step() -> Tensor:
+            optimizer.step()
+            return weights[0].detach()
+
+        return step
+
+    return way(True), way(False)
+
+
 def compare(name: str, ours: Way, plain: Way, rounds: int) -> list[str]:
     """Return a row: both medians, the quotient, and the largest difference of the results."""
     seconds: dict[Way, list[float]] = {ours: [], plain: []}
@@ -115,6 +135,7 @@ def main() -> None:
         ),
         compare("BEATs forward, 4 clips", *beats_ways(model, 4, options.seconds), options.rounds),
         compare("bridge step, 4 clips of 30 s", *bridge_ways(4), options.rounds),
+        compare("AdamW, a bridge of 6 million weights", *optimizer_ways(), options.rounds),
     ]
     columns = ("part", "ours", "plain", "times as fast", "difference")
     console.print(table(f"{torch.get_num_threads()} threads, clips of {options.seconds:g} s", columns, rows))
