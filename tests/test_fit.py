@@ -224,8 +224,12 @@ def test_estimate_prints_the_cost_of_a_model_whose_files_are_nowhere(call: Call)
     assert ended.returncode == 0, ended.stderr
     assert "30,186,240" in ended.stderr
     assert "88 audio tokens" in ended.stderr
+    # Of 4,062 + 1,709 GFLOP the encoders do 2,273 + 99.
+    assert "encoders do 41% of a training step's operations" in ended.stderr
+    assert "up to 1.70 times as fast" in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_results_of_other_benchmarks_and_of_variants_stay_apart(
     settings: Path, corpus: Path, tmp_path: Path, call: Call
