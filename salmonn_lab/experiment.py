@@ -127,10 +127,12 @@ class Experiment:
     def planned(self) -> tuple[Planned, ...]:
         """Every run that is asked for.
 
-        A stored run, in whatever folder, is the one that is asked for where `runs.changes` finds nothing. A folder of
-        the right name that holds another configuration is left alone: the new run is named with a digest of its own.
+        A stored run, in whatever folder, is the one that is asked for where `runs.changes` finds nothing; those of the
+        experiments beside this one count too, so that a setting which several share is trained once. A folder of the
+        right name that holds another configuration is left alone: the new run is named with a digest of its own.
         """
-        stored = stored_runs(self.runs_folder)
+        beside = [file.parent / self.runs_folder.name for file in sorted(self.folder.parent.glob(f"*/{SWEEP_FILE}"))]
+        stored = {place: made for folder in (self.runs_folder, *beside) for place, made in stored_runs(folder).items()}
         configs = [load_config(self.sweep.files, assignments(overrides)) for overrides in self.sweep.runs]
         digests = [digest(config) for config in configs]
         names = name_runs(self.sweep.runs)

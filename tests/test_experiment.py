@@ -160,6 +160,17 @@ def test_a_stored_run_is_found_by_what_it_is_and_not_by_its_name(experiment: Exp
     assert not again(experiment).planned[1].done()
 
 
+def test_a_run_of_an_experiment_beside_this_one_is_not_asked_for_again(tmp_path: Path) -> None:
+    base = str(write(tmp_path / "queries", QUERIES) / "base.yaml")
+    shared = store(load_experiment(tmp_path / "queries").planned[0])
+    layers = "grid({'model.bridge.num_layers': [2, 3], 'seed': [0]})"
+    write(tmp_path / "layers", layers, baseline="{'model.bridge.num_layers': 2}", base=base)
+    first, second = load_experiment(tmp_path / "layers").planned
+    assert first.folder == shared
+    assert first.done()
+    assert second.folder.parent == tmp_path / "layers" / "runs"
+
+
 def test_a_key_that_a_stored_run_lacks_is_at_its_default(experiment: Experiment) -> None:
     """As when a field is new: results from before it stay valid, unless another value is asked for."""
     folder = store(experiment.planned[0])
@@ -221,7 +232,7 @@ def test_every_run_of_every_experiment_loads_and_no_two_are_equal(
     assert {len(planned) for planned in experiment.settings.values()} == {3}
     assert len({run.name for run in experiment.planned}) == len(experiment.planned)
     assert experiment.question.endswith((".", "?"))
-    assert all(run.folder.parent == experiment.runs_folder for run in experiment.planned)
+    assert {run.folder.parent.relative_to("experiments").parts[1:] for run in experiment.planned} == {("runs",)}
 
 
 def test_the_experiments_of_the_log_are_those_that_there_are() -> None:
