@@ -93,6 +93,7 @@ def test_differences_leave_machine_facts_out() -> None:
     assert differences(one, other) == ["trainer.max_steps"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_config_and_nothing_else() -> None:
     words = [sys.executable, "-m", "salmonn_lab.fit", "--print-config", "seed=7"]
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout

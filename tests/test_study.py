@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,10 @@ def _works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "work_of", work_of)
 
 
-@pytest.fixture
-def experiment(tmp_path: Path, corpus: Path) -> Experiment:
-    """Return an experiment with eight of nine runs done, and one that failed."""
-    folder = tmp_path / "queries"
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """Return the folder of an experiment with eight of nine runs done, and one that failed."""
+    folder = tmp_path_factory.mktemp("done") / "queries"
     folder.mkdir()
     audio = next(iter(read_manifest(corpus))).audio
     write_manifest(
@@ -58,7 +59,13 @@ def experiment(tmp_path: Path, corpus: Path) -> Experiment:
     failed = experiment.planned[-1]
     failed.folder.mkdir()
     failed.failure.write_text(json.dumps({"code": 2, "error": "error: out of <memory>"}))
-    return load_experiment(folder)
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, done: Path) -> Experiment:
+    """Return a copy of it that a test may change."""
+    return load_experiment(shutil.copytree(done, tmp_path / "queries"))
 
 
 def finish(run: Planned) -> None:

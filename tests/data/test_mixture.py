@@ -166,6 +166,7 @@ def test_a_source_of_weight_zero_is_off_and_sizes_as_weights_give_one_pass() -> 
         assert sorted(draw_examples([3, 40], [3.0, 40.0], 43, 0, epoch).tolist()) == list(range(43))
 
 
+@pytest.mark.slow
 def test_a_million_examples_are_planned_in_seconds() -> None:
     generator = np.random.default_rng(0)
     count = 1_000_000

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from salmonn_lab.data.corpora.words import LENGTHS, choose_words, low_pass, make, plan
@@ -37,6 +38,7 @@ def test_a_low_pass_keeps_what_lies_below() -> None:
     np.testing.assert_allclose(filtered, 0.4 * low, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_manifest_names_what_is_heard(tmp_path: Path) -> None:
     make(tmp_path, ["water", "planet", "history", "school"], lambda *_: None, clips=4)
     examples = read_manifest(tmp_path / "words_train.jsonl")
