@@ -142,13 +142,16 @@ class Bridge(nn.Module):
         layers = self.qformer.encoder.layer
         return [(layer.crossattention.attention, name) for layer in layers for name in ("key", "value")]
 
+    def linears(self) -> list[nn.Linear]:
+        """Return these modules themselves."""
+        return [cast(nn.Linear, getattr(attention, name)) for attention, name in self.projections()]
+
     def project(
         self, streams: Sequence[Frames]
     ) -> tuple[Float[Tensor, "batch frames projected"], Bool[Tensor, "batch frames"]]:
         """Normalise each stream, lay them side by side, the shorter ending in zeros (models/salmonn.py:222-229 of the
         original), and return the keys and values that every layer makes of each frame."""
-        linears = [cast(nn.Linear, getattr(attention, name)) for attention, name in self.projections()]
-        projected = torch.cat([linear.bias for linear in linears])
+        projected = torch.cat([linear.bias for linear in self.linears()])
         for part in self.project_each(streams):
             projected = projected + part
         count = projected.shape[1]
@@ -162,8 +165,7 @@ class Bridge(nn.Module):
         count = max(stream.features.shape[1] for stream in streams)
         if self.config.span == "thirty_seconds":
             count = THIRTY_SECONDS
-        linears = [cast(nn.Linear, getattr(attention, name)) for attention, name in self.projections()]
-        weights = torch.split(torch.cat([linear.weight for linear in linears]), self.dims, dim=1)
+        weights = torch.split(torch.cat([linear.weight for linear in self.linears()]), self.dims, dim=1)
         for norm, weight, stream in zip(self.norms, weights, streams, strict=True):
             part = functional.linear(norm(stream.features[:, :: stream.repeats].float()), weight)
             part = part.repeat_interleave(stream.repeats, dim=1)[:, : stream.mask.shape[1]] * stream.mask[..., None]
