@@ -390,8 +390,7 @@ def gold_rows(measured: Measured) -> Statistics:
     name = next(name for name, metric in measured.metrics.items() if metric is measured.metric)
     outputs = [replace(prediction, text=prediction.references[0]) for prediction in measured.predictions]
     alone = replace(benchmarks.without_tools(measured.benchmark), metrics=(name,))
-    (metric,) = benchmarks.measure(alone, outputs).values()
-    return rows_of(metric)
+    return rows_of(benchmarks.measure(alone, outputs)[name])
 
 
 def gains(measured: Measured, gold: Statistics) -> Floats:

@@ -11,7 +11,7 @@ import pytest
 
 from salmonn_lab import analysis, benchmarks
 from salmonn_lab.analysis import Result, analyze, compare, corrected
-from salmonn_lab.batch import GENERATION, Example, Prediction, Segment
+from salmonn_lab.batch import GENERATION, LIKELIHOOD, Example, Prediction, Segment
 from salmonn_lab.benchmarks import BENCHMARKS, Published
 from salmonn_lab.metrics.health import KINDS
 
@@ -50,6 +50,14 @@ def test_the_headline_and_its_interval_are_those_of_the_scores() -> None:
     assert (found.scores[0].metric, found.scores[0].value) == ("wer", (1 + 5 + 4) / 16)
     assert list(found.scores) == benchmarks.score(ASR, predict(ROWS))
     assert (found.count, found.ceiling, found.baseline, found.delta) == (4, 0.0, None, None)
+
+
+def test_what_a_model_noted_of_likelihoods_is_scored_and_changes_nothing_else() -> None:
+    noted = [{LIKELIHOOD: {"reference": [-2.0, 2], "choices": []}} for _ in ROWS]
+    found, plain = analyze(ASR, predict(ROWS, noted), {}, {}), result(ROWS)
+    assert found.scores[: len(plain.scores)] == plain.scores
+    assert {score.metric for score in found.scores[len(plain.scores) :]} == {"perplexity", "bits_per_byte"}
+    assert (found.ceiling, found.worst, found.sensitivity) == (plain.ceiling, plain.worst, plain.sensitivity)
 
 
 def test_the_worst_items_make_the_share_of_the_edits_that_they_have() -> None:
