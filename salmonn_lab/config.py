@@ -40,12 +40,17 @@ class EvaluationConfig:
     benchmarks: list[str] = field(default_factory=list)
     """Names from `salmonn_lab.benchmarks`, or manifests."""
     before: list[str] | None = None
-    """Those that the untrained model is measured on as well, for comparison; null is all of them."""
+    """Those of them that the untrained model is measured on as well, for comparison; null is all."""
     likelihood: bool = False
     """Note beside each answer how likely the reference and each choice is to the model: the perplexity of the one, and
     whether the right one of the others is the likeliest, are then measured too."""
     audio: Heard = "clip"
     """What is heard in place of clips (data/counterfactual.py), to see how much of a score comes from hearing."""
+
+    @property
+    def compared(self) -> list[str]:
+        """The benchmarks that are measured before training too."""
+        return [name for name in self.benchmarks if self.before is None or name in self.before]
 
 
 @dataclass
@@ -59,7 +64,8 @@ class RunConfig:
     """Any option of Lightning's Trainer."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     loggers: dict[str, Any] = field(default_factory=lambda: {"csv": {}, "tensorboard": {}})
-    """csv, tensorboard, wandb, mlflow, each with its options; a logger set to null is off."""
+    """csv, tensorboard, wandb, mlflow, each with the options of Lightning's logger; one that is null is off. The last
+    two need their packages, and MLflow a database, such as `mlflow: {tracking_uri: "sqlite:///mlflow.db"}`."""
     features: str | None = None
     """Folder of the feature store (data/features.py): what the frozen encoders answer to each clip is written there
     first, unless it is there, and read from there ever after; runs may share it. Null encodes a clip at every use."""

@@ -88,8 +88,8 @@ def examples_of(names: Sequence[str]) -> list[Benchmark]:
 
 def clips_of(config: RunConfig) -> list[Clip]:
     """Return every clip that a run plays: training at each speed, validation, benchmarks; `config` is localized."""
-    names = dict.fromkeys([*config.evaluation.benchmarks, *(config.evaluation.before or [])])
-    return list(dict.fromkeys([*trained_clips(config.data), *benchmark_clips(examples_of(list(names)))]))
+    examples = examples_of(config.evaluation.benchmarks)
+    return list(dict.fromkeys([*trained_clips(config.data), *benchmark_clips(examples)]))
 
 
 def open_store(config: RunConfig, encoders: Encoders) -> FeatureStore:

@@ -58,8 +58,7 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
     if config.features is not None:
         with timed(run, "encoding"):
             data.features = fill(local, model.encoders, clips_of(local))
-    compared = names if config.evaluation.before is None else config.evaluation.before
-    if compared and not run.before.is_file():
+    if (compared := config.evaluation.compared) and not run.before.is_file():
         with timed(run, "measuring before"):
             results = measure(model, data, compared, run.predictions_before, config.trainer, heard=heard)
             if runs.first_process():

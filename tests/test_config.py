@@ -98,3 +98,13 @@ def test_the_command_prints_the_config_and_nothing_else() -> None:
     words = [sys.executable, "-m", "salmonn_lab.fit", "--print-config", "seed=7"]
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert yaml.safe_load(printed)["seed"] == 7
+
+
+def test_only_what_is_measured_after_training_is_compared_with_before() -> None:
+    benchmarks = "evaluation.benchmarks=[quickstart_open, quickstart_sounds]"
+    for before, compared in (
+        ("null", ["quickstart_open", "quickstart_sounds"]),
+        ("[]", []),
+        ("[quickstart_commands, quickstart_sounds]", ["quickstart_sounds"]),
+    ):
+        assert load_config([], [benchmarks, f"evaluation.before={before}"]).evaluation.compared == compared
