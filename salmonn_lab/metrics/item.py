@@ -218,14 +218,15 @@ def check_items(preds: Sequence[str], references: Sequence[Sequence[str]], ids: 
             raise ValueError(f"{name} must be a list, one entry per item, got the text {values!r}")
     if not len(preds) == len(references) == len(ids):
         raise ValueError(f"got {len(preds)} predictions, {len(references)} reference lists and {len(ids)} ids")
+    # All at once first: to look at each item, and each text, would take as long as some metrics do.
+    whole = str not in set(map(type, references)) and all(references)
+    if whole and set(map(type, chain(preds, chain.from_iterable(references)))) <= {str}:
+        return
     for id, refs in zip(ids, references, strict=True):
         if isinstance(refs, str):
             raise ValueError(f"item {id!r}: references must be a list of texts, got the text {refs!r}")
         if not refs:
             raise ValueError(f"item {id!r} has no references")
-    # All at once first: to look at each text would take as long as some metrics do.
-    if set(map(type, chain(preds, *references))) <= {str}:
-        return
     for id, pred, refs in zip(ids, preds, references, strict=True):
         for text in (pred, *refs):
             if not isinstance(text, str):

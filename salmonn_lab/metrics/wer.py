@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise, permutations
+from itertools import chain, pairwise, permutations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -98,8 +98,8 @@ class ErrorRate(ItemMetric):
     def _count(self, preds: Sequence[str], references: Sequence[Sequence[str]]) -> Counts:
         """Return what `count_edits` does, of each item to its nearest reference, the first of several."""
         normalize, split = self.normalizer.function, SPLIT[self.unit]
-        written = [split(normalize(pred)) for pred in preds]
-        wanted = [split(normalize(reference)) for refs in references for reference in refs]
+        written = list(map(split, map(normalize, preds)))
+        wanted = list(map(split, map(normalize, chain.from_iterable(references))))
         if len(wanted) == len(written):
             return count_edits(wanted, written)
         sizes = [len(refs) for refs in references]
