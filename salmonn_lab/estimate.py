@@ -19,7 +19,7 @@ from salmonn_lab.config import RunConfig, load_config
 from salmonn_lab.experiment import Experiment, Planned, assignments, read_stored
 from salmonn_lab.jobs import work
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
-from salmonn_lab.model.plain import read_plain
+from salmonn_lab.plain import read_plain
 from salmonn_lab.salmonn import Salmonn
 
 PROBE_SECONDS = 15

@@ -24,7 +24,7 @@ from salmonn_lab.data.modules import SpeechDataModule, check_data
 from salmonn_lab.encode import clips_of, fill
 from salmonn_lab.evaluate import data_module, measure, publish
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
-from salmonn_lab.model.plain import read_plain
+from salmonn_lab.plain import read_plain
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
 

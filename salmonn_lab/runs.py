@@ -25,7 +25,7 @@ from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_
 from salmonn_lab.console import console
 from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
 from salmonn_lab.model.llm import fastest_dtype
-from salmonn_lab.model.plain import read_plain
+from salmonn_lab.plain import read_plain
 from salmonn_lab.predictions import write_atomically
 from salmonn_lab.salmonn import ModelConfig, Salmonn, original_config
 

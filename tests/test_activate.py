@@ -11,7 +11,7 @@ from salmonn_lab.batch import Prediction
 from salmonn_lab.config import load_config
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.fit import fit
-from salmonn_lab.model.plain import read_plain
+from salmonn_lab.plain import read_plain
 from salmonn_lab.runs import Run
 from salmonn_lab.salmonn import Salmonn
 

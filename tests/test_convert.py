@@ -11,7 +11,7 @@ import torch
 from salmonn_lab import runs
 from salmonn_lab.console import run_command
 from salmonn_lab.convert import export_original, import_original, main
-from salmonn_lab.model.plain import read_plain
+from salmonn_lab.plain import read_plain
 from salmonn_lab.salmonn import Salmonn
 
 GOLDEN = Path(__file__).parent / "golden" / "original"

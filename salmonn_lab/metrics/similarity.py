@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from salmonn_lab.metrics.item import ItemMetric, Statistics, ratio
 from salmonn_lab.metrics.normalize import encodable
+from salmonn_lab.plain import read_plain
 
 DIGITS = 9
 ENCODER = "SALMONN_LAB_SENTENCE_ENCODER"
@@ -86,14 +86,9 @@ class FluencyDetector(nn.Module):
         """
         super().__init__()
         path = Path(checkpoint).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; {DETECTOR} must name echecker_clotho_audiocaps_base.ckpt")
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{path} is no checkpoint of plain tensors: {str(error).splitlines()[0]}") from None
+        content = read_plain(path)
         wanted = {"model_type", "num_classes", "state_dict"}
-        if not isinstance(content, Mapping) or not wanted <= content.keys():
+        if not wanted <= content.keys():
             raise ValueError(f"{path} is no detector of FENSE: it must hold {', '.join(sorted(wanted))}")
         source = str(backbone or content["model_type"])
         self.name = path.stem

@@ -17,8 +17,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from salmonn_lab.batch import Frames
-from salmonn_lab.model.plain import read_plain
 from salmonn_lab.model.published import BEATS_CPT2
+from salmonn_lab.plain import read_plain
 
 MEL_BINS = 128
 WINDOW, SHIFT, FFT = 400, 160, 512

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from salmonn_lab.model.bridge import BridgeConfig
 from salmonn_lab.model.llm import LoraConfig
-from salmonn_lab.model.plain import read_plain
+from salmonn_lab.plain import read_plain
 
 Stream = Literal["speech", "audio"]
 """Which encoder a layer norm of the bridge belongs to."""
