@@ -68,6 +68,7 @@ def main() -> None:
     heard, spoken = draw(options.pairs, 1, SPEECH)
     captions, references = draw(options.pairs, options.references, CAPTIONS)
     ids = [str(number) for number in range(options.pairs)]
+    filled: dict[type[ItemMetric], ItemMetric] = {}
 
     def score(
         make: Callable[[], ItemMetric], outputs: Sequence[str], texts: Sequence[Sequence[str]]
@@ -75,6 +76,7 @@ def main() -> None:
         def work() -> object:
             metric = make()
             metric.update(outputs, texts, ids)
+            filled[type(metric)] = metric
             return metric.compute()
 
         return work
@@ -92,14 +94,9 @@ def main() -> None:
     taken = {name: seconds(work, options.rounds) for name, work in metrics.items()}
 
     def draw_intervals() -> None:
-        for metric in filled:
+        for metric in filled.values():
             bootstrap(metric.items().stats.numpy(), metric.score, samples=1000)
 
-    filled: list[ItemMetric] = [ErrorRate(), Bleu(references_per_item=options.references), RougeL()]
-    filled.append(CiderD(dict(zip(ids, references, strict=True))))
-    for metric in filled:
-        transcripts = isinstance(metric, ErrorRate)
-        metric.update(heard if transcripts else captions, spoken if transcripts else references, ids)
     drawn = seconds(draw_intervals, options.rounds)
     rows = [
         ["rapidfuzz, distances alone", "1", f"{bare:.3f} s"],
