@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,11 @@ def named(variable: str, what: str) -> str:
     return value
 
 
+# A report makes its metrics anew for every benchmark; what the environment names is loaded once.
+load_encoder = lru_cache(maxsize=1)(SentenceEncoder)
+load_detector = lru_cache(maxsize=1)(FluencyDetector)
+
+
 class SentenceSimilarity(ItemMetric):
     """The cosine of a caption's embedding with that of each reference, averaged over references, then over items.
 
@@ -156,7 +162,7 @@ class SentenceSimilarity(ItemMetric):
             FileNotFoundError: the environment names none.
         """
         super().__init__(**options)
-        self.encoder = encoder or SentenceEncoder(named(ENCODER, "a sentence encoder"))
+        self.encoder = encoder or load_encoder(named(ENCODER, "a sentence encoder"))
 
     @property
     def signature(self) -> str:
@@ -207,10 +213,11 @@ class Fense(SentenceSimilarity):
         Raises:
             FileNotFoundError: the environment lacks one of them.
         """
-        path = None if detector else named(DETECTOR, "FENSE's detector of errors, echecker_clotho_audiocaps_base.ckpt")
+        what = "FENSE's detector of errors, echecker_clotho_audiocaps_base.ckpt"
+        detector = detector or load_detector(named(DETECTOR, what))
         super().__init__(encoder, **options)
         # In a list: torch would take a module's weights for the metric's state.
-        self.detectors = [detector or FluencyDetector(str(path))]
+        self.detectors = [detector]
 
     @property
     def signature(self) -> str:
