@@ -131,8 +131,12 @@ class Experiment:
         experiments beside this one count too, so that a setting which several share is trained once. A folder of the
         right name that holds another configuration is left alone: the new run is named with a digest of its own.
         """
-        beside = [file.parent / self.runs_folder.name for file in sorted(self.folder.parent.glob(f"*/{SWEEP_FILE}"))]
-        stored = {place: made for folder in (self.runs_folder, *beside) for place, made in stored_runs(folder).items()}
+        others = [
+            file.parent for file in sorted(self.folder.parent.glob(f"*/{SWEEP_FILE}")) if file.parent != self.folder
+        ]
+        stored = stored_runs(self.runs_folder)
+        for other in others:
+            stored |= stored_runs(other / self.runs_folder.name)
         configs = [load_config(self.sweep.files, assignments(overrides)) for overrides in self.sweep.runs]
         digests = [digest(config) for config in configs]
         names = name_runs(self.sweep.runs)

@@ -365,8 +365,9 @@ def setting_scores(answers: Answers, names: Sequence[str]) -> list[SettingScore]
     """
     names = [name for name in names if name in answers.metrics]
     found: list[SettingScore] = []
-    summable = {key: metric for key, metric in answers.metrics[names[0]].items() if metric.summable} if names else {}
-    for key, metric in summable.items():
+    for key, metric in answers.metrics[names[0]].items() if names else ():
+        if not metric.summable:
+            continue
         tables = [answers.rows(name, key) for name in names]
         singles = [(metric.score(rows.sum(axis=0)), bootstrap(rows, metric.score)) for rows in tables]
         for score, value in seed_means(tables, metric.score).items():
