@@ -129,7 +129,7 @@ class Clusters:
 
 
 @dataclass(frozen=True)
-class Variant:
+class Alternative:
     """The headline score under another normalizer or parser."""
 
     metric: str
@@ -207,7 +207,7 @@ class Result:
     without_sick: float | None
     worst: tuple[Worst, ...]
     slices: tuple[Slice, ...]
-    sensitivity: tuple[Variant, ...]
+    sensitivity: tuple[Alternative, ...]
     confusions: tuple[Confusion, ...]
     speed: Speed | None
     """Of the items whose length and time are known."""
@@ -490,7 +490,7 @@ def slice_name(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int) and value != "" else None
 
 
-def sensitivity(measured: Measured) -> tuple[Variant, ...]:
+def sensitivity(measured: Measured) -> tuple[Alternative, ...]:
     """Return the headline score under the other normalizers or parsers that there are for its metric."""
     name = next(name for name, metric in measured.metrics.items() if metric is measured.metric)
     family = next((family for family in VARIANTS if name in family), ())
@@ -499,7 +499,7 @@ def sensitivity(measured: Measured) -> tuple[Variant, ...]:
         if other in benchmarks.METRICS:
             alone = replace(benchmarks.without_tools(measured.benchmark), metrics=(other,))
             variant = measured if other == name else measure(alone, measured.predictions)
-            found.append(Variant(other, variant.metric.signature, variant.interval()))
+            found.append(Alternative(other, variant.metric.signature, variant.interval()))
     return tuple(found) if len(found) > 1 else ()
 
 

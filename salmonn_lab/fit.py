@@ -52,7 +52,8 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
             console.print(f"init_from {config.init_from}: {runs.initialize(model, config.init_from)}")
         data = data_module(local, model)
         hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
-        run.record(weights=model.fingerprints(), manifests=hashes, parameters=parameters(model))
+        run.record(weights=model.fingerprints(), manifests=hashes, parameters=(counts := parameters(model)))
+        console.print(f"{counts['total'] / 1e6:,.1f} M weights, {counts['trainable'] / 1e6:,.1f} M of them learn")
     names, heard = config.evaluation.benchmarks, config.evaluation.audio
     model.likelihood = config.evaluation.likelihood
     if config.features is not None:
@@ -81,7 +82,7 @@ def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.R
     logged = loggers(config, run, resumed)
     rates = [LearningRateMonitor()] if logged else []
     trainer = lightning.Trainer(
-        **options,
+        **{"enable_model_summary": False, **options},
         logger=logged,
         callbacks=[*checkpoints(config, run), *rates, *progress_callbacks("training")],
         default_root_dir=run.folder,

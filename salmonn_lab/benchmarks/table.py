@@ -140,8 +140,8 @@ ASTERISK: dict[str, Any] = {
     "and let SALMONN_LAB_ASTERISK name the folder",
 }
 OWN = (
-    row("quickstart_commands", "asr", "asset:quickstart/commands_test.jsonl", 24, count=132, **QUICKSTART),
-    row("quickstart_open", "asr", "asset:quickstart/open_test.jsonl", 24, count=40, **QUICKSTART),
+    row("quickstart_commands", "asr", "asset:quickstart/commands_test.jsonl", 16, count=132, **QUICKSTART),
+    row("quickstart_open", "asr", "asset:quickstart/open_test.jsonl", 16, count=40, **QUICKSTART),
     row("quickstart_sounds", "sound_label", "asset:quickstart/sounds_test.jsonl", 12, count=230, **QUICKSTART),
     row(
         "quickstart_captions",
