@@ -29,7 +29,7 @@ from typing import Any, Literal
 import yaml
 
 from salmonn_lab import runs
-from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten, load_config
+from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten, load_configs
 
 SWEEP_FILE = "sweep.py"
 SEED = "seed"
@@ -137,7 +137,7 @@ class Experiment:
         stored = stored_runs(self.runs_folder)
         for other in others:
             stored |= stored_runs(other / self.runs_folder.name)
-        configs = [load_config(self.sweep.files, assignments(overrides)) for overrides in self.sweep.runs]
+        configs = load_configs(self.sweep.files, map(assignments, self.sweep.runs))
         digests = [digest(config) for config in configs]
         names = name_runs(self.sweep.runs)
         found: list[Planned] = []
