@@ -259,6 +259,7 @@ def work_in_twos_and_threes(rank: int, folder: str) -> None:
             work(rank, size, folder)
 
 
+@pytest.mark.slow
 def test_every_rank_gets_the_scores_of_all_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     torch.multiprocessing.spawn(work_in_twos_and_threes, (str(tmp_path),), nprocs=3)
