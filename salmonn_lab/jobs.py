@@ -27,8 +27,8 @@ LAST_LINES = 12
 """Of its log, that a failed run keeps."""
 LOG_TAIL = 20_000
 """Bytes of a log that are read for them."""
-STOPPED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGUSR1, -signal.SIGUSR2)
-"""How a process ends that was asked to, by a person or by a scheduler: no failure."""
+STOPPED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGKILL)
+"""How a process ends that a person, a scheduler or the kernel put an end to: no failure of the run."""
 POLL = 0.5
 """Seconds between two looks at the processes."""
 PATIENCE = 30.0
@@ -255,7 +255,9 @@ def told(job: Job, end: Literal["done", "failed", "stopped"]) -> None:
     if end == "failed":
         console.print(f"{planned.name}: failed: {planned.error().splitlines()[0]}", soft_wrap=True, markup=False)
     elif end == "stopped":
-        console.print(f"{planned.name}: stopped; the same command goes on with it", soft_wrap=True)
+        killed = job.process.returncode == -signal.SIGKILL
+        how = "killed, as the kernel does where memory runs out" if killed else "stopped"
+        console.print(f"{planned.name}: {how}; the same command goes on with it", soft_wrap=True)
     else:
         seconds = sum(planned.run.provenance()["seconds"].values())
         console.print(f"{planned.name}: done, {seconds:.0f} s in all", soft_wrap=True)

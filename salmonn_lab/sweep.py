@@ -205,9 +205,11 @@ def main() -> None:
         return
     needed = max((costs[run.setting].disk_bytes for run in pending if run.setting in costs), default=0.0)
     work(pending, options.jobs, retry=options.retry_failed, needed=needed)
-    failed = [run.name for run in listed if state_of(run) == "failed"]
-    if failed:
-        console.print(f"{len(failed)} failed: {', '.join(failed)}", soft_wrap=True, markup=False)
+    states = {run.name: state_of(run) for run in listed}
+    for state, what in (("failed", "failed"), ("begun", "not finished")):
+        if names := [name for name in states if states[name] == state]:
+            console.print(f"{len(names)} {what}: {', '.join(names)}", soft_wrap=True, markup=False)
+    if any(state != "done" for state in states.values()):
         sys.exit(1)
 
 

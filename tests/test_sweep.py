@@ -180,6 +180,19 @@ def test_an_interrupted_sweep_stops_its_runs_and_goes_on_with_them(experiment: E
     assert state_of(planned) == "done"
 
 
+@pytest.mark.parametrize("sign", ["SIGKILL", "SIGTERM"])
+def test_a_run_that_is_killed_is_no_failure_and_goes_on(
+    experiment: Experiment, fake: Fake, sign: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(f"import os, signal\nif len(list(folder.parent.glob('num*'))) == 1: os.kill(os.getpid(), signal.{sign})")
+    work(experiment.planned[:2])
+    assert states(experiment)[:2] == ["begun", "done"]
+    assert ("memory" in capsys.readouterr().err) == (sign == "SIGKILL")
+    fake("")
+    work(experiment.planned[:2])
+    assert states(experiment)[:2] == ["done", "done"]
+
+
 def test_a_full_disk_stops_the_sweep_and_is_no_failure_of_the_run(experiment: Experiment, fake: Fake) -> None:
     fake("if len(list(folder.parent.glob('num*'))) == 2: sys.exit('error: [Errno 28] No space left on device')")
     with pytest.raises(OSError, match=r"No space left on device; make room"):
