@@ -126,7 +126,7 @@ def load_configs(files: Sequence[str | Path], variants: Iterable[Iterable[str]])
 
 @cache
 def defaults() -> Any:
-    """Return the configuration without files or overrides, to be copied: making it takes half as long as all else."""
+    """Return the configuration without files or overrides, to be copied: making it anew takes 20 ms longer."""
     return OmegaConf.structured(RunConfig)
 
 
