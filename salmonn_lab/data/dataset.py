@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -51,6 +51,11 @@ class ClipDataset(Dataset[ClipBatch]):
         return batches
 
 
+def at_full_speed(index: int) -> Sequence[float]:
+    """Play every clip as it is."""
+    return (1.0,)
+
+
 class SpeechDataset(Dataset[Sample]):
     """Samples by address (epoch, index): an address is all that the choice of a prompt depends on, besides the seed."""
 
@@ -64,7 +69,7 @@ class SpeechDataset(Dataset[Sample]):
         mode: Literal["train", "validate", "predict"],
         seed: int = 0,
         max_target_tokens: int = 300,
-        speeds: Sequence[float] = (1.0,),
+        speeds: Callable[[int], Sequence[float]] = at_full_speed,
         read: Reader = read_audio,
         features: FeatureStore | None = None,
         on_error: Literal["stop", "skip"] = "stop",
@@ -79,7 +84,7 @@ class SpeechDataset(Dataset[Sample]):
             mode: `train` draws prompts, the others take the first; `predict` makes no targets.
             seed: of the draws.
             max_target_tokens: longer targets are cut; the end token counts and stays.
-            speeds: how fast a clip may be played in training.
+            speeds: how fast the clip of an index may be played in training.
             read: makes a waveform of an example's segments; takes `speed`.
             features: where the frames of all clips are; then no audio is read.
             on_error: `stop` raises where audio cannot be read; `skip` leaves the sample out of its batch.
@@ -110,7 +115,7 @@ class SpeechDataset(Dataset[Sample]):
         draw = (self.seed, epoch, index) if self.mode == "train" else None
         prompt = self.prompts.ask(example, self.template, draw)
         before, after = prompt_ids(self.tokenizer, prompt)
-        clip, features = Clip(example.audio, self._speed(draw)), self.features
+        clip, features = Clip(example.audio, self._speed(index, draw)), self.features
         return Sample(
             id=example.id,
             waveform=self.read(clip.audio, speed=clip.speed) if features is None else torch.empty(0),
@@ -124,11 +129,12 @@ class SpeechDataset(Dataset[Sample]):
             frames=() if features is None else features.frames(clip),
         )
 
-    def _speed(self, draw: tuple[int, int, int] | None) -> float:
+    def _speed(self, index: int, draw: tuple[int, int, int] | None) -> float:
         """Return how fast to play an example: a draw that has nothing to do with that of its prompt."""
-        if draw is None or len(self.speeds) == 1:
-            return self.speeds[0] if draw else 1.0
-        return self.speeds[int(np.random.default_rng((*draw, SPEED)).integers(len(self.speeds)))]
+        speeds = (1.0,) if draw is None else self.speeds(index)
+        if draw is None or len(speeds) == 1:
+            return speeds[0]
+        return speeds[int(np.random.default_rng((*draw, SPEED)).integers(len(speeds)))]
 
     def __getitems__(self, addresses: Sequence[tuple[int, int]]) -> list[Sample]:
         """Return the samples of one batch; with `skip`, those that can be read.

@@ -43,8 +43,12 @@ class Mixture(Sequence[Example]):
     def __getitem__(self, index: int) -> Example:  # type: ignore[override]
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} examples, there is no number {index}")
-        source = int(np.searchsorted(self.starts, index, side="right")) - 1
+        source = self.source_of(index)
         return self.manifests[source][int(self.rows[source][index - self.starts[source]])]
+
+    def source_of(self, index: int) -> int:
+        """Return which source an example is of."""
+        return int(np.searchsorted(self.starts, index, side="right")) - 1
 
     def seconds(self) -> NDArray[np.float64]:
         """Return the duration of each example, nan where the manifest has none."""

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from salmonn_lab.batch import Batch, ClipBatch, Example
 from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, audio_seconds, read_audio
 from salmonn_lab.data.collate import collate, collate_clips
-from salmonn_lab.data.dataset import ClipDataset, SpeechDataset
+from salmonn_lab.data.dataset import ClipDataset, SpeechDataset, at_full_speed
 from salmonn_lab.data.features import Clip, FeatureStore, Reader
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.mixture import (
@@ -58,6 +58,8 @@ class SourceConfig:
     """Examples drawn from here, relative to the other sources; null (for all sources, or none) is its size."""
     tasks: list[str] | None = None
     """Keep the examples of these tasks only."""
+    speeds: list[float] | None = None
+    """How fast its clips are played in training; null is `data.speeds`."""
 
 
 @dataclass
@@ -114,8 +116,9 @@ class DataConfig:
                 "data.min_seconds and data.max_seconds must satisfy 0 <= min <= max and max > 0, "
                 f"got {self.min_seconds} and {self.max_seconds}"
             )
-        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
-            raise ValueError(f"data.speeds must be numbers from 0.5 to 2, got {self.speeds}")
+        check_speeds(self.speeds, "data.speeds")
+        for index, source in enumerate(self.sources):
+            check_speeds(self.speeds_of(source), f"data.sources[{index}].speeds")
         weights = [source.weight for source in self.sources]
         for index, weight in enumerate(weights):
             if weight is not None and not 0 <= weight < float("inf"):
@@ -128,6 +131,10 @@ class DataConfig:
             for index, source in enumerate(getattr(self, name)):
                 if source.tasks is not None and not source.tasks:
                     raise ValueError(f"data.{name}[{index}].tasks is empty; null keeps every task")
+
+    def speeds_of(self, source: SourceConfig) -> list[float]:
+        """Return how fast a source's clips are played in training."""
+        return self.speeds if source.speeds is None else source.speeds
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,9 @@ class SpeechDataModule(lightning.LightningDataModule):
                 "clip or the number of processes changed; restore them, or start a new run from the checkpoint's "
                 "weights"
             )
-        return self._loader(self._dataset(self._training, "train"), self._plan, self._consumed, self._warm_up)
+        speeds = list(map(self.config.speeds_of, self.config.sources))
+        dataset = self._dataset(self._training, "train", speeds=partial(speeds_of_source, self._training, speeds))
+        return self._loader(dataset, self._plan, self._consumed, self._warm_up)
 
     def target_pieces(self) -> list[int]:
         """Return the word pieces that occur in training targets, and the end symbol, sorted."""
@@ -369,6 +378,7 @@ class SpeechDataModule(lightning.LightningDataModule):
         examples: Sequence[Example],
         mode: Literal["train", "validate", "predict"],
         prompts: PromptPool | None = None,
+        speeds: Callable[[int], Sequence[float]] = at_full_speed,
     ) -> SpeechDataset:
         config = self.config
         return SpeechDataset(
@@ -379,7 +389,7 @@ class SpeechDataModule(lightning.LightningDataModule):
             mode=mode,
             seed=self.seed,
             max_target_tokens=config.max_target_tokens,
-            speeds=config.speeds,
+            speeds=speeds,
             read=self.read,
             features=self.features,
             on_error="stop" if mode == "predict" else config.on_error,
@@ -406,6 +416,17 @@ class SpeechDataModule(lightning.LightningDataModule):
         return loader
 
 
+def check_speeds(speeds: Sequence[float], key: str) -> None:
+    """Refuse speeds that no speech has."""
+    if not speeds or not all(0.5 <= speed <= 2 for speed in speeds):
+        raise ValueError(f"{key} must be numbers from 0.5 to 2, got {speeds}")
+
+
+def speeds_of_source(mixture: Mixture, speeds: Sequence[Sequence[float]], index: int) -> Sequence[float]:
+    """Return how fast an example may be played, given the speeds of each source; a warm-up repeats the sources."""
+    return speeds[mixture.source_of(index) % len(speeds)]
+
+
 def reader(config: DataConfig) -> Reader:
     """Return what makes a waveform of an example's segments."""
     return partial(read_audio, min_seconds=config.min_seconds, max_seconds=config.max_seconds, channels=config.channels)
@@ -414,8 +435,9 @@ def reader(config: DataConfig) -> Reader:
 def trained_clips(config: DataConfig) -> list[Clip]:
     """Return what training and validation play, a clip at every speed that it is trained on."""
     clips: dict[Clip, None] = {}
-    for sources, speeds in ((config.sources, config.speeds), (config.validation, [1.0])):
+    for sources in (config.sources, config.validation):
         for source in sources:
+            speeds = config.speeds_of(source) if sources is config.sources else [1.0]
             if source.weight == 0 and sources is config.sources:
                 continue
             for example in read_manifest(source.manifest):

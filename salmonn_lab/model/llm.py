@@ -296,7 +296,8 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Int[Tensor, " length"]) -> s
     Where LLaMA spells bytes (`<0xE2>`), as SentencePiece decodes them: each byte that is not UTF-8 becomes one
     replacement character. Today's fast tokenizers replace the good ones beside it as well.
     """
-    if FIRST_BYTE not in tokenizer.get_vocab():
+    byte = tokenizer.convert_tokens_to_ids(FIRST_BYTE)
+    if byte is None or tokenizer.convert_ids_to_tokens(byte) != FIRST_BYTE:
         return cast(str, tokenizer.decode(ids, skip_special_tokens=True))
     text, run = "", b""
     for token in [*cast(list[str], tokenizer.convert_ids_to_tokens(ids.tolist(), skip_special_tokens=True)), ""]:

@@ -126,9 +126,9 @@ def test_a_speed_is_drawn_by_the_address_in_training_alone(
     examples: list[Example], byte_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     speeds = [0.9, 1.0, 1.1]
-    dataset = make(examples, byte_tokenizer, speeds=speeds)
+    dataset = make(examples, byte_tokenizer, speeds={1: speeds}.__getitem__)
     length = 16_000 * (examples[1].duration or 0)
     seen = {round(length / len(dataset[(epoch, 1)].waveform), 2) for epoch in range(20)}
     assert seen == set(speeds)
     assert torch.equal(dataset[(3, 1)].waveform, dataset[(3, 1)].waveform)
-    assert len(make(examples, byte_tokenizer, "validate", speeds=speeds)[(3, 1)].waveform) == round(length)
+    assert len(make(examples, byte_tokenizer, "validate", speeds=lambda index: speeds)[(3, 1)].waveform) == round(length)

@@ -150,6 +150,20 @@ def test_a_warm_up_holds_its_tasks_alone_and_draws_from_sources_by_weight(
         module(warm_up=(2, ["lyrics"])).setup("fit")
 
 
+def test_a_source_has_its_own_speeds_in_a_warm_up_and_after_it(module: Module, clips: Path, tmp_path: Path) -> None:
+    write_manifest(tmp_path / "few.jsonl", list(read_manifest(clips))[:3])
+    sources = [source(clips, speeds=[0.5]), source(tmp_path / "few.jsonl")]
+    data = module(sources=sources, speeds=[2.0], min_seconds=0.0, warm_up=(1, ["asr"]))
+    data.setup("fit")
+    dataset = data.train_dataloader().dataset
+    kept = {example.id: example.duration for example in read_manifest(clips)}
+    for index, example in enumerate(dataset.examples):
+        speed = 2.0 if data._training.source_of(index) % 2 else 0.5
+        assert len(dataset[(0, index)].waveform) == pytest.approx(16_000 * kept[example.id] / speed, abs=2)
+    with pytest.raises(ValueError, match=r"data\.sources\[0\]\.speeds must be numbers from 0\.5 to 2, got \[3\.0\]"):
+        DataConfig(sources=[source(clips, speeds=[3.0])])
+
+
 def test_a_clip_that_is_played_often_is_one_clip_and_a_source_that_is_not_drawn_from_none(
     clips: Path, flawed: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +176,8 @@ def test_a_clip_that_is_played_often_is_one_clip_and_a_source_that_is_not_drawn_
     )
     found = trained_clips(config)
     assert len(found) == len(set(found)) == 23 + 17, "the questions of training and all of speech at both speeds"
+    config.sources[0].speeds = [1.0, 0.75]
+    assert {clip.speed for clip in trained_clips(config)} == {0.5, 0.75, 1.0}, "a source may have speeds of its own"
     assert benchmark_clips([Benchmark(asked), Benchmark(asked)]) == [Clip(example.audio) for example in asked]
 
 
