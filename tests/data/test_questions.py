@@ -6,6 +6,7 @@ import pytest
 
 from salmonn_lab.data.corpora import sounds, speech
 from salmonn_lab.data.corpora.questions import NUMBER_WORDS, ask_about_sounds, ask_about_speech
+from salmonn_lab.metrics.choice import Accuracy
 
 SPEECH = {split: speech.plan(split) for split in speech.SIZES}
 SOUNDS = {split: sounds.plan(split) for split in speech.SIZES}
@@ -34,6 +35,17 @@ def test_answers_about_sounds_are_true(split: speech.Split) -> None:
             assert (question.answer == "yes") == question.text.endswith(f": {clip.label}?")
         else:
             assert question.answer == clip.label
+
+
+def test_an_answer_with_its_reason_is_read_as_the_answer() -> None:
+    asked = [q for _, q in ask_about_speech(SPEECH["train"], 2000, "x")]
+    asked += [q for _, q in ask_about_sounds(SOUNDS["train"], 1000, "x")]
+    reasoned = [question for question in asked if question.reason]
+    assert {question.kind for question in reasoned} == {"yes_no", "how_many"}
+    texts, ids = [question.spoken_out for question in reasoned], [str(number) for number in range(len(reasoned))]
+    accuracy = Accuracy()
+    accuracy.update(texts, [[q.answer] for q in reasoned], ids, [q.choices for q in reasoned])
+    assert accuracy.compute() == {"accuracy": 1.0, "following_rate": 1.0}
 
 
 def test_choices_are_four_different_ones_with_the_answer_anywhere_among_them() -> None:

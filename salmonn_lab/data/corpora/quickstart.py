@@ -85,7 +85,8 @@ def make(
     def answered(number: int, clip: Clip, question: Question) -> Example:
         task = "spoken_QA" if isinstance(clip, Utterance) else "audio_QA"
         meta = {"kind": question.kind} | ({"choices": list(question.choices)} if question.choices else {})
-        whole = example(clip, task, question.answer, question=question.text, meta=meta)
+        references = tuple(dict.fromkeys((question.answer, question.spoken_out)))
+        whole = example(clip, task, question.spoken_out, references=references, question=question.text, meta=meta)
         return replace(whole, id=f"{clip.id}-question-{number:04d}")
 
     for split in SPLITS:
