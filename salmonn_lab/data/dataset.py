@@ -131,8 +131,10 @@ class SpeechDataset(Dataset[Sample]):
 
     def _speed(self, index: int, draw: tuple[int, int, int] | None) -> float:
         """Return how fast to play an example: a draw that has nothing to do with that of its prompt."""
-        speeds = (1.0,) if draw is None else self.speeds(index)
-        if draw is None or len(speeds) == 1:
+        if draw is None:
+            return 1.0
+        speeds = self.speeds(index)
+        if len(speeds) == 1:
             return speeds[0]
         return speeds[int(np.random.default_rng((*draw, SPEED)).integers(len(speeds)))]
 

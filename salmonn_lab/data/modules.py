@@ -69,7 +69,7 @@ class DataConfig:
     sources: list[SourceConfig] = field(default_factory=list)
     """What is trained on."""
     validation: list[SourceConfig] = field(default_factory=list)
-    """What the validation loss is taken on, all of it; weights do not count."""
+    """What the validation loss is taken on, all of it; weights and speeds do not count."""
     prompts: str | None = None
     """A YAML or JSON file of prompts by task, such as the original's; null is `data/prompts.yaml`."""
     epoch_size: int | None = None
@@ -435,14 +435,12 @@ def reader(config: DataConfig) -> Reader:
 def trained_clips(config: DataConfig) -> list[Clip]:
     """Return what training and validation play, a clip at every speed that it is trained on."""
     clips: dict[Clip, None] = {}
-    for sources in (config.sources, config.validation):
-        for source in sources:
-            speeds = config.speeds_of(source) if sources is config.sources else [1.0]
-            if source.weight == 0 and sources is config.sources:
-                continue
-            for example in read_manifest(source.manifest):
-                if source.tasks is None or example.task in source.tasks:
-                    clips.update(dict.fromkeys(_clip(example, speed) for speed in speeds))
+    played = [(source, config.speeds_of(source)) for source in config.sources if source.weight != 0]
+    played += [(source, [1.0]) for source in config.validation]
+    for source, speeds in played:
+        for example in read_manifest(source.manifest):
+            if source.tasks is None or example.task in source.tasks:
+                clips.update(dict.fromkeys(_clip(example, speed) for speed in speeds))
     return list(clips)
 
 
