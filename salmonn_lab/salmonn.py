@@ -421,7 +421,8 @@ class Salmonn(lightning.LightningModule):
         if targets:
             self.log_loss(total / targets)
         factor = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(targets, 1.0)
-        gradients = [p.grad for p in self.parameters() if p.requires_grad and p.grad is not None]
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         torch._foreach_mul_(gradients, factor)
 
     def log_loss(self, loss: float) -> None:

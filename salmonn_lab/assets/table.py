@@ -228,7 +228,7 @@ ASSETS = {
             (PRETTY_MIDI, SUPRIYA),
             build_quickstart,
             size=205_000_000,
-            version=4,
+            version=5,
             readers=("py_nanotts",),
         ),
         Asset(

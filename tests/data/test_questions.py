@@ -41,7 +41,7 @@ def test_an_answer_with_its_reason_is_read_as_the_answer() -> None:
     asked = [q for _, q in ask_about_speech(SPEECH["train"], 2000, "x")]
     asked += [q for _, q in ask_about_sounds(SOUNDS["train"], 1000, "x")]
     reasoned = [question for question in asked if question.reason]
-    assert {question.kind for question in reasoned} == {"yes_no", "how_many"}
+    assert {question.kind for question in reasoned} == {"yes_no"}
     texts, ids = [question.spoken_out for question in reasoned], [str(number) for number in range(len(reasoned))]
     accuracy = Accuracy()
     accuracy.update(texts, [[q.answer] for q in reasoned], ids, [q.choices for q in reasoned])

@@ -23,7 +23,7 @@ SAMPLE_RATE = 16_000
 PEAK = 0.9
 SNR_DECIBEL = (20.0, 35.0)
 SIZES: Mapping[Split, Mapping[Kind, int]] = {
-    "train": {"command": 1700, "number": 1000, "open": 400},
+    "train": {"command": 1500, "number": 800, "open": 400},
     "validation": {"command": 72, "number": 24, "open": 24},
     "test": {"command": 96, "number": 36, "open": 40},
 }
