@@ -228,7 +228,7 @@ ASSETS = {
             (PRETTY_MIDI, SUPRIYA),
             build_quickstart,
             size=205_000_000,
-            version=5,
+            version=6,
             readers=("py_nanotts",),
         ),
         Asset(

@@ -19,7 +19,7 @@ def test_answers_about_speech_are_true(split: speech.Split) -> None:
         if question.kind == "how_many":
             assert NUMBER_WORDS.index(question.answer) == len(utterance.text.split())
         elif question.kind == "yes_no":
-            named = question.text.removeprefix("Is ").removesuffix(" named?")
+            named = question.text.removeprefix("Is this named: ").removesuffix("?")
             assert (question.answer == "yes") == (named in values)
         else:
             assert question.answer in values

@@ -81,7 +81,7 @@ def ask_about_speech(utterances: Sequence[Utterance], count: int, seed: str) -> 
         utterance = chance.choice(commands)
         slot = chance.choice(sorted(SLOTS.keys() & utterance.slots.keys()))
         which = f"Which {SLOTS[slot]} is named"
-        return utterance, ask(kind, utterance.slots[slot], values[slot], "Is {} named?", which, chance, true)
+        return utterance, ask(kind, utterance.slots[slot], values[slot], "Is this named: {}?", which, chance, true)
 
     return ask_about(draw, count, seed)
 
