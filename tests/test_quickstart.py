@@ -60,3 +60,12 @@ def test_the_quickstart_reaches_what_it_claims(tmp_path: Path, monkeypatch: pyte
     assert questions.after[0].value >= 0.75
     assert results["quickstart_open"].after[0].value < 0.7
     assert results["asterisk_test"].skipped or results["asterisk_test"].after
+
+
+@pytest.mark.claims
+def test_the_human_quickstart_reaches_what_it_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    prompts = results_of("quickstart_human.yaml", tmp_path)["asterisk_test"]
+    if prompts.skipped:
+        pytest.skip(prompts.skipped)
+    assert prompts.after[0].value <= 0.45

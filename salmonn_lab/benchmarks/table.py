@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from salmonn_lab.benchmarks.measures import OVERLAP, TASKS, Measure
@@ -68,6 +69,7 @@ def row(
     licence: str,
     how_to_get: str,
     count: int | None = None,
+    decoding: Mapping[str, int] = MappingProxyType({}),
 ) -> Benchmark:
     """Return a row that is judged as its task is, or as `measure` says, and decoded greedily."""
     measure = measure or TASKS[task]
@@ -78,7 +80,7 @@ def row(
         measure.metrics,
         measure.headline,
         measure.higher_is_better,
-        decoding={"max_new_tokens": max_new_tokens, "num_beams": 1},
+        decoding={"max_new_tokens": max_new_tokens, "num_beams": 1, **decoding},
         licence=licence,
         how_to_get=how_to_get,
         count=count,
@@ -138,6 +140,8 @@ ASTERISK: dict[str, Any] = {
     "licence": "CC BY-SA 3.0",
     "how_to_get": "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav, or unpack both with dpkg -x "
     "and let SALMONN_LAB_ASTERISK name the folder",
+    # None of the prompts for training says six tokens twice, and a small LLM loops where it understands nothing.
+    "decoding": {"no_repeat_ngram_size": 6},
 }
 OWN = (
     row("quickstart_commands", "asr", "asset:quickstart/commands_test.jsonl", 16, count=132, **QUICKSTART),

@@ -86,11 +86,15 @@ class DecodingConfig:
     """1 is greedy."""
     repetition_penalty: float = 1.0
     length_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    """No answer has the same so many tokens twice; 0 lets it."""
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "num_beams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"decoding.{name} must be at least 1, got {getattr(self, name)}")
+        if self.no_repeat_ngram_size < 0:
+            raise ValueError(f"decoding.no_repeat_ngram_size must not be negative, got {self.no_repeat_ngram_size}")
 
 
 def fastest_dtype() -> Literal["float32", "bfloat16"]:
@@ -255,6 +259,7 @@ class LanguageModel(nn.Module):
             num_beams=decoding.num_beams,
             repetition_penalty=decoding.repetition_penalty,
             length_penalty=decoding.length_penalty,
+            no_repeat_ngram_size=decoding.no_repeat_ngram_size,
             do_sample=False,
             pad_token_id=self.pad_id,
             eos_token_id=self.tokenizer.eos_token_id,

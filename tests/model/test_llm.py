@@ -1,5 +1,6 @@
 """The language model: rows without holes, losses equal to the stock forward, generation equal to the stock one."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,16 @@ def test_text_does_not_depend_on_batch_mates(model: Salmonn, beams: int) -> None
     decoding = DecodingConfig(max_new_tokens=8, num_beams=beams)
     together = model.generate(make_batch(model), decoding)
     assert together == [model.generate(make_batch(model, [index]), decoding)[0] for index in range(5)]
+
+
+def test_an_answer_repeats_no_more_than_it_may(model: Salmonn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.llm, "answer", torch.Tensor.tolist)
+    batch, tokens = make_batch(model), audio([1, 2, 3, 4, 5], model.llm.dim)
+    for size, repeats in ((0, True), (2, False)):
+        decoding = DecodingConfig(max_new_tokens=40, num_beams=1, no_repeat_ngram_size=size)
+        rows: list[list[int]] = model.llm.generate(tokens, batch, decoding)  # type: ignore[assignment]
+        pairs = [list(itertools.pairwise(row)) for row in rows]
+        assert any(len(set(row)) < len(row) for row in pairs) == repeats
 
 
 def test_lora_scale_zero_is_the_plain_llm(tiny: Path) -> None:
