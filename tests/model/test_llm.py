@@ -88,12 +88,15 @@ def test_text_does_not_depend_on_batch_mates(model: Salmonn, beams: int) -> None
 
 
 def test_an_answer_repeats_no_more_than_it_may(model: Salmonn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.llm, "answer", torch.Tensor.tolist)
+    rows: list[list[int]] = []
+    answer = model.llm.answer
+    monkeypatch.setattr(model.llm, "answer", lambda ids: rows.append(ids.tolist()) or answer(ids))
     batch, tokens = make_batch(model), audio([1, 2, 3, 4, 5], model.llm.dim)
     for size, repeats in ((0, True), (2, False)):
-        decoding = DecodingConfig(max_new_tokens=40, num_beams=1, no_repeat_ngram_size=size)
-        rows: list[list[int]] = model.llm.generate(tokens, batch, decoding)  # type: ignore[assignment]
+        rows.clear()
+        model.llm.generate(tokens, batch, DecodingConfig(max_new_tokens=40, num_beams=1, no_repeat_ngram_size=size))
         pairs = [list(itertools.pairwise(row)) for row in rows]
+        assert len(pairs) == 5
         assert any(len(set(row)) < len(row) for row in pairs) == repeats
 
 
