@@ -1,6 +1,6 @@
 """Does it matter that a window is read alone, once the Q-Former of the whole clip spends as many tokens?
 
-Clips of the quickstart last 1.85 s on average, which is 5.5 windows of 17 frames: 1 query for each spends 6 tokens,
+Clips of the quickstart last 1.81 s on average, which is 5.3 windows of 17 frames: 1 query for each spends 6 tokens,
 2 spend 11. That is what the sequence-level bridges get for any clip.
 """
 

@@ -227,7 +227,7 @@ ASSETS = {
             "Apache-2.0, MIT, GPL-2",
             (PRETTY_MIDI, SUPRIYA),
             build_quickstart,
-            size=205_000_000,
+            size=191_000_000,
             version=6,
             readers=("py_nanotts",),
         ),

@@ -140,7 +140,7 @@ ASTERISK: dict[str, Any] = {
     "licence": "CC BY-SA 3.0",
     "how_to_get": "apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav, or unpack both with dpkg -x "
     "and let SALMONN_LAB_ASTERISK name the folder",
-    # None of the prompts for training says six tokens twice, and a small LLM loops where it understands nothing.
+    # No prompt for training has six tokens of SmolLM2 twice, and a small LLM loops where it understands nothing.
     "decoding": {"no_repeat_ngram_size": 6},
 }
 OWN = (

@@ -76,8 +76,7 @@ def ask_about_speech(utterances: Sequence[Utterance], count: int, seed: str) -> 
         if kind == "how_many":
             utterance = chance.choice(digits)
             answer = NUMBER_WORDS[int(utterance.slots["digits"])]
-            text, choices = "How many digits are said?", NUMBER_WORDS[2:6]
-            return utterance, Question(kind, text, answer, choices)
+            return utterance, Question(kind, "How many digits are said?", answer, NUMBER_WORDS[2:6])
         utterance = chance.choice(commands)
         slot = chance.choice(sorted(SLOTS.keys() & utterance.slots.keys()))
         which = f"Which {SLOTS[slot]} is named"
