@@ -88,7 +88,6 @@ def losses(config: RunConfig, model: Salmonn, stored: bool) -> list[torch.Tensor
         return [model.token_losses(batch) for batch in batches_of(config, model, stored)]
 
 
-ALONE = ["data.max_batch_size=1", "data.predict_scale=1"]
 ENCODERS = {
     "both": [],
     "whisper": ["model.audio_encoder=null"],
@@ -105,7 +104,7 @@ def test_losses_from_the_store_are_those_from_audio(
 ) -> None:
     """To the bit where a clip is encoded alone; beside others, matrix products round differently."""
     changes = [change.format(beats=tiny / "beats.pt") for change in ENCODERS[encoders]]
-    config = load(f"model.bridge.span={span}", f"model.bridge.level={level}", *changes, *ALONE)
+    config = load(f"model.bridge.span={span}", f"model.bridge.level={level}", *changes, "data.max_batch_size=1")
     model = Salmonn(config.model).eval()
     for stored, wanted in zip(losses(config, model, True), losses(config, model, False), strict=True):
         assert torch.equal(stored, wanted)
@@ -194,7 +193,7 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(
     load: Load, encoded: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "PUBLISH_SECONDS", 0.0)
-    config = load(*ALONE)
+    config = load("data.max_batch_size=1")
     encoders, clips = load_encoders(config), clips_of(config)
     original = ClipEncoder.predict_step
 
@@ -336,10 +335,10 @@ def start(settings: Path, *arguments: object) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_was(load: Load, settings: Path, encoded: Counter[str]) -> None:
-    config = load(*ALONE)
+    config = load("data.max_batch_size=1")
     folder = Path(config.features or "")
     for shards in (1, 3):
-        process = start(settings, f"features={folder}", *ALONE)
+        process = start(settings, f"features={folder}", "data.max_batch_size=1")
         while len(list(folder.glob("sources/*.safetensors"))) < shards:
             assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
             time.sleep(0.01)
@@ -357,8 +356,8 @@ def test_a_killed_command_goes_on_where_it_was(load: Load, settings: Path, encod
 @pytest.mark.slow
 @pytest.mark.parametrize("together", [False, True], ids=["two commands", "one command of two processes"])
 def test_two_processes_fill_one_store(load: Load, settings: Path, together: bool, encoded: Counter[str]) -> None:
-    config = load(*ALONE)
-    arguments = [f"features={config.features}", *ALONE]
+    config = load("data.max_batch_size=1")
+    arguments = [f"features={config.features}", "data.max_batch_size=1"]
     if together:
         processes = [start(settings, *arguments, "trainer.devices=2", "trainer.strategy=ddp")]
     else:

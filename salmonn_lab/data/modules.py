@@ -41,7 +41,7 @@ SCAN_THREADS = 16
 SCAN_AT_ONCE = 10_000
 TEXTS_AT_ONCE = 10_000
 ENCODED_AT_ONCE = 16
-"""Clips at most, however large batches may be where nothing is trained."""
+"""Clips, where `max_batch_size` does not say."""
 
 Seconds = NDArray[np.float64]
 
@@ -467,11 +467,11 @@ def clip_frames(clips: Sequence[Clip], config: DataConfig) -> Indices:
 
 
 def clip_loader(clips: Sequence[Clip], config: DataConfig, on_error: Literal["stop", "skip"]) -> DataLoader[ClipBatch]:
-    """Return a loader over clips alone, in the order given."""
+    """Return a loader over clips alone, in batches as large as a training step's may be, in the order given."""
     dataset: Any = ClipDataset(clips, reader(config), on_error)
     return DataLoader(
         dataset,
-        batch_size=min(ENCODED_AT_ONCE, config.predict_scale * (config.max_batch_size or ENCODED_AT_ONCE)),
+        batch_size=config.max_batch_size or ENCODED_AT_ONCE,
         collate_fn=collate_clips,
         num_workers=config.num_workers,
         pin_memory=torch.cuda.is_available(),
