@@ -53,7 +53,8 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         data = data_module(local, model)
         hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=(counts := parameters(model)))
-        console.print(f"{counts['total'] / 1e6:,.1f} M weights, {counts['trainable'] / 1e6:,.1f} M of them learn")
+        if runs.first_process():
+            console.print(f"{counts['total'] / 1e6:,.1f} M weights, {counts['trainable'] / 1e6:,.1f} M of them learn")
     names, heard = config.evaluation.benchmarks, config.evaluation.audio
     model.likelihood = config.evaluation.likelihood
     if config.features is not None:

@@ -66,5 +66,6 @@ class NoBar(ProgressBar):
 def quiet_libraries() -> None:
     """Keep hints and progress of libraries that a user of the commands cannot act on off the terminal."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table of trainer.profiler
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"(transformers|lightning)\.")

@@ -1,9 +1,13 @@
 """The lines of a log file: how far a loop is, and how long it will take at the pace it has now."""
 
+import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning
 import pytest
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from salmonn_lab import progress
 
@@ -25,3 +29,22 @@ def test_the_time_left_follows_the_pace_of_the_last_steps(
     assert len(slow) > 5
     assert all(seconds == pytest.approx(200 - step, abs=0.6) for step, seconds in slow.items()), "not the mean of both"
     assert said[-1][:4] == ["training", "200/200", "train_loss", "1.500"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quiet_libraries_still_show_the_table_of_a_profiler(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
+    loud = {name: logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.pytorch.profilers")}
+    request.addfinalizer(lambda: [logging.getLogger(name).setLevel(level) for name, level in loud.items()])
+    progress.quiet_libraries()
+    options: dict[str, Any] = {
+        "profiler": "simple",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+    }
+    trainer = lightning.Trainer(max_steps=2, accelerator="cpu", default_root_dir=tmp_path, **options)
+    trainer.fit(BoringModel())
+    assert "run_training_batch" in caplog.text
+    assert "max_steps" not in caplog.text, "a hint that nobody can act on"
