@@ -229,7 +229,7 @@ ASSETS = {
             build_quickstart,
             size=191_000_000,
             version=6,
-            readers=("py_nanotts",),
+            readers=("loky", "py_nanotts"),
         ),
         Asset(
             "words",
@@ -238,7 +238,7 @@ ASSETS = {
             (CMUDICT,),
             build_words,
             size=139_000_000,
-            readers=("py_nanotts", "gguf"),
+            readers=("loky", "py_nanotts", "gguf"),
         ),
         Asset(
             "asterisk",

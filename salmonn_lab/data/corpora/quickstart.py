@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import soundfile
-import torch
 
 from salmonn_lab.batch import Example, Segment
 from salmonn_lab.data.corpora import sounds, speech
@@ -19,6 +15,7 @@ from salmonn_lab.data.corpora.questions import Question, ask_about_sounds, ask_a
 from salmonn_lab.data.corpora.sounds import SoundClip
 from salmonn_lab.data.corpora.speech import SAMPLE_RATE, Utterance
 from salmonn_lab.data.corpora.splits import SPLITS, Split
+from salmonn_lab.data.corpora.workers import clip_makers
 from salmonn_lab.data.manifest import write_manifest
 
 Clip = Utterance | SoundClip
@@ -57,9 +54,7 @@ def make(
         clips += [*said[split], *heard[split]]
     (folder / "audio").mkdir()
     seconds: dict[str, float] = {}
-    # A process a core, each with one thread: two with two threads each rendered at a third of the speed.
-    workers = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,))
-    with workers:
+    with clip_makers() as workers:
         results = workers.map(partial(write_clip, folder, parts), clips, chunksize=32)
         for clip, duration in zip(clips, results, strict=True):
             seconds[clip.id] = duration

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 from salmonn_lab.batch import Example, Segment
 from salmonn_lab.data.corpora.speech import SAMPLE_RATE, VOICES, Utterance, speak
 from salmonn_lab.data.corpora.splits import generator_of
+from salmonn_lab.data.corpora.workers import clip_makers
 from salmonn_lab.data.manifest import write_manifest
 
 CLIPS = 3000
@@ -67,7 +65,7 @@ def make(folder: Path, words: Sequence[str], progress: Callable[[str, int, int],
     utterances = plan(words, clips)
     (folder / "audio").mkdir()
     examples: list[Example] = []
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
+    with clip_makers() as workers:
         seconds = workers.map(partial(write_clip, folder), utterances, chunksize=32)
         for utterance, duration in zip(utterances, seconds, strict=True):
             segment = Segment(str(folder / "audio" / f"{utterance.id}.flac"))
