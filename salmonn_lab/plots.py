@@ -9,7 +9,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 70, 14, 12, 42
 """Margins, where the axes are named."""
 COLOURS = ("#3b7dd8", "#d9762b", "#2f9e6e", "#b5489a", "#8a6fd1", "#c9a227", "#d14b4b", "#4aa8b5")
 """Told apart on white, on black, and by most who see colours differently."""
