@@ -49,7 +49,9 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         lightning.seed_everything(config.seed, verbose=False)
         model = Salmonn(local.model, local.optim, seed=config.seed)
         if config.init_from and not run.checkpoint.is_file():
-            console.print(f"init_from {config.init_from}: {runs.initialize(model, config.init_from)}")
+            coverage = runs.initialize(model, config.init_from)
+            if runs.first_process():
+                console.print(f"init_from {config.init_from}: {coverage}")
         data = data_module(local, model)
         hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=(counts := parameters(model)))

@@ -10,7 +10,7 @@ MOST = 8
 
 
 def clip_makers() -> ProcessPoolExecutor:
-    """Return a process a core, each with one thread: two with two threads each rendered at a third of the speed.
+    """Return a process a core, at most `MOST`, of one thread: two of two threads rendered at a third of the speed.
 
     Those of `multiprocessing` would each import the command that runs, and with it every library of training.
     """
