@@ -7,13 +7,13 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LambdaCallback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -67,8 +67,8 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
             results = measure(model, data, compared, run.predictions_before, config.trainer, heard=heard)
             if runs.first_process():
                 report.write_scores(run.before, results)
-    with timed(run, "training"):
-        train(model, data, config, run)
+    with timed(run, "training") as so_far:
+        train(model, data, config, run, so_far)
     with timed(run, "measuring after"):
         results = measure(model, data, names, run.predictions, config.trainer, heard=heard)
     if runs.first_process():
@@ -76,8 +76,11 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
     return run
 
 
-def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.Run) -> None:
-    """Train from the last checkpoint, or from the start, to the end, and leave the last checkpoint there."""
+def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.Run, so_far: Callable[[], None]) -> None:
+    """Train from the last checkpoint, or from the start, to the end, and leave the last checkpoint there.
+
+    `so_far` is called with every checkpoint: what a run took until then counts, though the process may be killed.
+    """
     resumed = int(read_plain(run.checkpoint)["global_step"]) if run.checkpoint.is_file() else 0
     options = config.trainer
     if isinstance(options.get("val_check_interval"), int):  # batches of the whole training, not of an epoch
@@ -87,7 +90,12 @@ def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.R
     trainer = lightning.Trainer(
         **{"enable_model_summary": False, **options},
         logger=logged,
-        callbacks=[*checkpoints(config, run), *rates, *progress_callbacks("training")],
+        callbacks=[
+            *checkpoints(config, run),
+            LambdaCallback(on_save_checkpoint=lambda *_: so_far()),
+            *rates,
+            *progress_callbacks("training"),
+        ],
         default_root_dir=run.folder,
         use_distributed_sampler=False,
     )
@@ -177,13 +185,26 @@ def parameters(model: Salmonn) -> dict[str, int]:
 
 
 @contextmanager
-def timed(run: runs.Run, part: str) -> Iterator[None]:
-    """Add the seconds that a part takes to the run's provenance, which then also holds the peak memory so far."""
+def timed(run: runs.Run, part: str) -> Iterator[Callable[[], None]]:
+    """Add the seconds that a part takes to the run's provenance, which then also holds the peak memory so far.
+
+    Yields:
+        what adds the seconds so far, for a part of which something is kept where it is cut short.
+    """
     start = time.monotonic()
-    yield
-    seconds = run.provenance().get("seconds", {})
-    seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - start, 1)
-    run.record(seconds=seconds, peak_memory_gib=runs.peak_memory_gib())
+
+    def add() -> None:
+        nonlocal start
+        now = time.monotonic()
+        record = run.provenance()
+        seconds = record.get("seconds", {})
+        seconds[part] = round(seconds.get(part, 0.0) + now - start, 1)
+        peak = max(record.get("peak_memory_gib", 0.0), runs.peak_memory_gib())
+        run.record(seconds=seconds, peak_memory_gib=peak)
+        start = now
+
+    yield add
+    add()
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -110,9 +110,12 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_weights_of_the_straight_run(se
     process.wait()
     reached = torch.load(checkpoint, weights_only=True)["global_step"]
     assert 0 < reached < 8, "the kill came too late to show anything"
+    until_then = json.loads((tmp_path / "run" / "provenance.json").read_text())["seconds"]["training"]
+    assert until_then > 0
     resumed = command("fit", "--config", settings, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert_equal_weights(tmp_path / "run", tmp_path / "straight")
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["seconds"]["training"] > until_then
     with (tmp_path / "run" / "metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["train_loss"]]
     assert steps == list(range(8))
