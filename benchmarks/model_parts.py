@@ -1,4 +1,4 @@
-"""Times four parts of the model against the plain way to do the same: `python benchmarks/model_parts.py`.
+"""Times five parts of the model against the plain way to do the same: `python benchmarks/model_parts.py`.
 
 Both ways take turns in one process; printed are medians and their quotient, and how far the results lie apart.
 """
@@ -10,9 +10,10 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
 from torchaudio.compliance import kaldi
@@ -23,6 +24,7 @@ from salmonn_lab.model import beats
 from salmonn_lab.model.beats import MEAN, STD, Beats, BeatsConfig
 from salmonn_lab.model.bridge import Bridge, BridgeConfig
 from salmonn_lab.model.published import BEATS_CPT2
+from salmonn_lab.model.yamnet import Yamnet
 
 Way = Callable[[], Tensor]
 
@@ -65,6 +67,22 @@ def beats_ways(model: Beats, clips: int, seconds: float) -> tuple[Way, Way]:
             beats.functional.scaled_dot_product_attention = fused
 
     return lambda: run(fused), lambda: run(plain_attention)
+
+
+def yamnet_ways(model: Yamnet, clips: int) -> tuple[Way, Way]:
+    """Return YAMNet's convolutions over a batch of short clips, and the same layers as PyTorch runs them."""
+    patches = torch.randn(2 * clips, 1, 96, 64)
+
+    def layer_by_layer() -> Tensor:
+        x = patches
+        for module in model.convolutions:
+            convolution = cast(nn.Conv2d, module)
+            x = functional.pad(x, (0, 1, 0, 1)) if convolution.stride == (2, 2) else x
+            x = convolution(x).relu()
+        return x.mean(dim=3).transpose(1, 2)
+
+    plain = torch.no_grad()
+    return plain(lambda: model._convolve(patches)), plain(layer_by_layer)
 
 
 def bridge_ways(clips: int) -> tuple[Way, Way]:
@@ -134,6 +152,7 @@ def main() -> None:
             for name, dtype in (("float32 loop", torch.float32), ("float64 loop", torch.float64))
         ),
         compare("BEATs forward, 4 clips", *beats_ways(model, 4, options.seconds), options.rounds),
+        compare("YAMNet, 6 clips of 2 s", *yamnet_ways(Yamnet().eval(), 6), options.rounds),
         compare("bridge step, 4 clips of 30 s", *bridge_ways(4), options.rounds),
         compare("AdamW, a bridge of 6 million weights", *optimizer_ways(), options.rounds),
     ]

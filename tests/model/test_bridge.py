@@ -85,7 +85,12 @@ def test_frames_projected_once_give_the_tokens_of_a_plain_q_former(axes: dict[st
             size = len(tokens.mask[row][tokens.mask[row]])
             windows = features.unfold(0, config.kernel, config.stride)[:size].transpose(1, 2)
             present = (torch.arange(1500) < count).unfold(0, config.kernel, config.stride)[:size]
-        expected = part.read(windows, present).flatten(0, 1)
+        hidden = part.qformer(
+            query_embeds=part.queries.expand(len(windows), -1, -1),
+            encoder_hidden_states=windows,
+            encoder_attention_mask=present.long(),
+        ).last_hidden_state
+        expected = part.projection(hidden).flatten(0, 1)
         torch.testing.assert_close(tokens.embeds[row][tokens.mask[row]], expected, atol=1e-6, rtol=1e-5)
 
 
