@@ -59,6 +59,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_several_runs_encode_each_clip_once(
     load: Load, corpus: Path, tmp_path: Path, encoded: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +97,7 @@ ENCODERS = {
 }
 
 
-@pytest.mark.parametrize("span", ["clip", "thirty_seconds"])
+@pytest.mark.parametrize("span", ["clip", pytest.param("thirty_seconds", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("level", ["window", "sequence"])
 @pytest.mark.parametrize("encoders", ENCODERS)
 def test_losses_from_the_store_are_those_from_audio(

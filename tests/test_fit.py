@@ -125,11 +125,15 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_weights_of_the_straight_run(se
 @pytest.mark.parametrize(
     ("stop", "options"),
     [
-        (1, []),
+        pytest.param(1, [], marks=pytest.mark.slow),
         (3, []),
-        (5, []),
+        pytest.param(5, [], marks=pytest.mark.slow),
         (1, ["features={folder}/store", "optim.align_steps=3", "model.bridge.num_queries=6"]),
-        (5, ["features={folder}/store", "optim.align_steps=3", "model.bridge.num_queries=6"]),
+        pytest.param(
+            5,
+            ["features={folder}/store", "optim.align_steps=3", "model.bridge.num_queries=6"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_training_in_two_parts_equals_training_in_one(

@@ -112,6 +112,7 @@ def test_a_quantized_llm_is_smaller_trains_and_answers_nearly_as_the_exact_one(
     assert len(coarse.generate(batch, GREEDY)) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_one_batch_overfits_and_the_words_come_back_to_their_end(tiny_config: ModelConfig) -> None:
     changes = {
