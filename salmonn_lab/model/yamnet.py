@@ -29,7 +29,7 @@ PATCH_FRAMES = PATCH_SAMPLES // FRAME_SAMPLES
 CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 PATCHES_AT_ONCE = 32
-"""More of them leave a CPU's cache: 512 at once took six times as long each."""
+"""More of them leave a CPU's cache: on two cores 32 at once take 1.7 to 2.8 ms each, 512 take 3.8."""
 
 
 def _mel(hertz: Tensor) -> Tensor:
