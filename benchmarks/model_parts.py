@@ -81,8 +81,8 @@ def yamnet_ways(model: Yamnet, clips: int) -> tuple[Way, Way]:
             x = convolution(x).relu()
         return x.mean(dim=3).transpose(1, 2)
 
-    plain = torch.no_grad()
-    return plain(lambda: model._convolve(patches)), plain(layer_by_layer)
+    no_gradient = torch.no_grad()
+    return no_gradient(lambda: model._convolve(patches)), no_gradient(layer_by_layer)
 
 
 def bridge_ways(clips: int) -> tuple[Way, Way]:

@@ -195,13 +195,13 @@ def timed(run: runs.Run, part: str) -> Iterator[Callable[[], None]]:
 
     def add() -> None:
         nonlocal start
-        now = time.monotonic()
         record = run.provenance()
         seconds = record.get("seconds", {})
-        seconds[part] = round(seconds.get(part, 0.0) + now - start, 1)
+        known = seconds.get(part, 0.0)
+        seconds[part] = round(known + time.monotonic() - start, 1)
+        start += seconds[part] - known  # what was rounded off is counted the next time
         peak = max(record.get("peak_memory_gib", 0.0), runs.peak_memory_gib())
         run.record(seconds=seconds, peak_memory_gib=peak)
-        start = now
 
     yield add
     add()
