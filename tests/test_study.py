@@ -284,8 +284,9 @@ def test_the_front_holds_what_no_other_point_beats() -> None:
 
 
 def test_ticks_are_round_and_within_the_axis() -> None:
-    assert plots.ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1]
-    assert plots.ticks(-0.3, 9.7) == [0, 2.5, 5, 7.5]
+    assert plots.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert plots.ticks(0, 8.4) == [0, 2, 4, 6, 8]  # a number of queries is whole
+    assert plots.ticks(-0.3, 9.7) == [0, 2, 4, 6, 8]
     assert plots.room([2.0, 2.0]) == pytest.approx((1.8, 2.2))
     assert plots.room([0.0, 0.0]) == (-1.0, 1.0)
 
