@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from salmonn_lab import assets
 from salmonn_lab.assets import __main__ as command
 from salmonn_lab.assets import cache, llama, whisper, yamnet
 from salmonn_lab.assets.table import ASSETS, Asset, Report, Wheel
+from salmonn_lab.assets.wheels import WheelError
 from salmonn_lab.console import run_command
 from salmonn_lab.model.yamnet import Yamnet
 
@@ -74,8 +76,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asset:
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, asset: Asset, **changes: Any) -> None:
-    """Put a changed asset into the table."""
-    monkeypatch.setitem(ASSETS, asset.name, dataclasses.replace(asset, **changes))
+    """Put a changed asset into the table, under its name."""
+    changed = dataclasses.replace(asset, **changes)
+    monkeypatch.setitem(ASSETS, changed.name, changed)
 
 
 def cached(tmp_path: Path) -> set[str]:
@@ -225,6 +228,7 @@ def test_a_cache_that_cannot_be_written_says_so(toy: Asset, tmp_path: Path) -> N
 SLOW_TOY = """
 import sys, time
 from pathlib import Path
+from threading import Barrier
 from salmonn_lab import assets
 from salmonn_lab.assets.table import ASSETS, Asset, Wheel
 
@@ -233,6 +237,7 @@ def build(folder, parts, report):
         log.write("built\\n")
     (folder / "half.txt").write_text("half")
     while not (here / "go").exists():
+        report("waiting", 0, 1)
         time.sleep(0.05)
     (folder / "text.txt").write_text((parts["toy-part"] / "toy_part/text.txt").read_text())
 
@@ -261,7 +266,7 @@ def test_two_processes_at_once_make_an_asset_once(toy: Asset, tmp_path: Path) ->
     wait_for_build(tmp_path, first)
     second = start_slow_toy(toy, tmp_path)
     assert second.stderr is not None
-    assert second.stderr.readline() == "waiting for another process that is fetching toy\n"
+    assert second.stderr.readline() == "waiting for toy, which is being fetched elsewhere\n"
     (tmp_path / "go").touch()
     said = [process.communicate(timeout=60) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], said
@@ -278,6 +283,56 @@ def test_a_killed_process_leaves_nothing_that_counts(toy: Asset, tmp_path: Path)
     assert cache.size_on_disk(toy) is None
     assert Path(assets.resolve("asset:toy/inside/text.txt")).read_text() == "hello"
     assert cached(tmp_path) == {"toy-v1"}
+
+
+def test_an_interrupted_process_gives_up_at_once_and_cleans_up(toy: Asset, tmp_path: Path) -> None:
+    process = start_slow_toy(toy, tmp_path)
+    wait_for_build(tmp_path, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert cached(tmp_path) == set()
+
+
+def test_assets_are_made_side_by_side(toy: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
+    both_there = Barrier(2)
+
+    def build(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
+        both_there.wait(timeout=60)
+        (folder / "done").touch()
+
+    replace(monkeypatch, toy, build=build, wheels=())
+    replace(monkeypatch, toy, name="second", build=build, wheels=())
+    assets.fetch_referenced(["asset:toy/done", "asset:second", "asset:toy", "elsewhere"])
+    assert Path(assets.resolve("asset:toy/done")).is_file()
+    assert Path(assets.resolve("asset:second/done")).is_file()
+
+
+def test_an_asset_that_cannot_be_made_does_not_keep_another_from_it(
+    toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
+        raise WheelError("it is broken")
+
+    replace(monkeypatch, toy, name="broken", build=build, wheels=())
+    with pytest.raises(assets.AssetError, match=r"broken was not made: it is broken"):
+        cache.fetch_all(["broken", "toy"])
+    assert cached(tmp_path) == {"toy-v1"}
+
+
+def test_an_asset_can_be_made_from_another(toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
+        copy_text(folder, {"toy-part": assets.fetch("toy") / "inside"}, report)
+
+    def build_part(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
+        (folder / "inside/toy_part").mkdir(parents=True)
+        (folder / "inside/toy_part/text.txt").write_text("hello")
+
+    replace(monkeypatch, toy, build=build_part)
+    replace(monkeypatch, toy, name="copy", build=build, wheels=())
+    cache.fetch_all(["copy", "toy"])
+    assert Path(assets.resolve("asset:copy/inside/text.txt")).read_text() == "hello"
+    assert cached(tmp_path) == {"toy-v1", "copy-v1"}
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

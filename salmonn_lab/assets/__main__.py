@@ -6,7 +6,7 @@ import argparse
 
 from rich.console import Console
 
-from salmonn_lab.assets.cache import cache_root, fetch, find, size_on_disk
+from salmonn_lab.assets.cache import cache_root, fetch_all, find, location, size_on_disk
 from salmonn_lab.assets.table import ASSETS, Asset
 from salmonn_lab.assets.wheels import megabytes
 from salmonn_lab.console import run_command, table
@@ -40,10 +40,9 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(ASSETS)}")
     names = parser.parse_args().names
+    fetch_all(names)
     for name in names:
-        find(name)
-    for name in names:
-        print(fetch(name))
+        print(location(find(name)))
     if not names:
         show()
 

