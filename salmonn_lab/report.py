@@ -25,6 +25,7 @@ from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.experiment import SWEEP_FILE, load_experiment
 from salmonn_lab.metrics.health import KINDS, examine, health
 from salmonn_lab.predictions import read_predictions, write_atomically
+from salmonn_lab.progress import quiet_libraries
 
 COLUMNS = ("benchmark", "metric", "before training", "after training", "95 % interval", "n", "baseline or published")
 VERSION = 1
@@ -420,6 +421,7 @@ def main() -> None:
     parser.add_argument("other", type=Path, nargs="?", help="another run, to compare on the items that both answered")
     parser.add_argument("--players", type=int, default=PLAYERS, help=f"clips in the page (default: {PLAYERS})")
     options = parser.parse_args()
+    quiet_libraries()
     if (options.run / SWEEP_FILE).is_file():
         if options.other is not None:
             raise ValueError(f"{options.run} is an experiment, with a baseline of its own: leave {options.other} out")
