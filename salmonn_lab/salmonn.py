@@ -555,8 +555,8 @@ class Salmonn(lightning.LightningModule):
         return coverage
 
     def fingerprints(self) -> dict[str, str]:
-        """Return a hash of each frozen part."""
-        parts: dict[str, nn.Module] = {"llm": self.llm}
+        """Return a hash of each frozen part, with LoRA or without."""
+        parts: dict[str, nn.Module] = {"llm": self.llm.base}
         parts |= {type(stream).__name__: stream for stream in self.encoders.streams}
         return {name: fingerprint(part) for name, part in parts.items()}
 

@@ -194,6 +194,14 @@ def test_a_checkpoint_beside_other_frozen_weights_is_refused(tiny_config: ModelC
         model.load_checkpoint(checkpoint, "a.ckpt")
 
 
+def test_frozen_weights_have_the_same_hash_with_lora_and_without(tiny_config: ModelConfig) -> None:
+    plain, adapted = Salmonn(vary(tiny_config, {"lora": None})), Salmonn(tiny_config)
+    assert plain.fingerprints() == adapted.fingerprints()
+    with torch.no_grad():
+        plain.llm.embedding.weight[0, 0] += 1
+    assert plain.fingerprints()["llm"] != adapted.fingerprints()["llm"]
+
+
 def test_the_learning_rate_warms_up_once_and_ends_at_its_minimum() -> None:
     config = OptimConfig()
     rates = [3e-5 * learning_rate_factor(step, config, 90_000) for step in range(90_001)]

@@ -6,13 +6,19 @@ import hashlib
 
 from torch import nn
 
+WRAPPED = "base_layer."
+"""What PEFT puts into the name of a layer's weight when it wraps the layer."""
+
 
 def fingerprint(part: nn.Module) -> str:
-    """Return a hash of a part's frozen weights: names, shapes and a thousand values of every tensor."""
+    """Return a hash of a part's frozen weights: names, shapes and a thousand values of every tensor.
+
+    A linear layer counts by its own name where PEFT has put LoRA around it.
+    """
     digest = hashlib.sha256()
     for name, weight in part.named_parameters():
         if not weight.requires_grad:
             values = weight.detach().flatten()
             sample = values[:: max(1, values.numel() // 1000)].float().cpu().numpy()
-            digest.update(f"{name} {tuple(weight.shape)}".encode() + sample.tobytes())
+            digest.update(f"{name.replace(WRAPPED, '')} {tuple(weight.shape)}".encode() + sample.tobytes())
     return digest.hexdigest()[:16]
