@@ -226,9 +226,8 @@ def test_a_cache_that_cannot_be_written_says_so(toy: Asset, tmp_path: Path) -> N
 
 
 SLOW_TOY = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
-from threading import Barrier
 from salmonn_lab import assets
 from salmonn_lab.assets.table import ASSETS, Asset, Wheel
 
@@ -241,6 +240,7 @@ def build(folder, parts, report):
         time.sleep(0.05)
     (folder / "text.txt").write_text((parts["toy-part"] / "toy_part/text.txt").read_text())
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has its children ignore it
 here = Path(sys.argv[1])
 ASSETS["toy"] = Asset("toy", "a toy", "CC0", (Wheel(*eval(sys.argv[2])),), build, 5)
 print(assets.fetch("toy"))
