@@ -10,7 +10,7 @@ import platform
 import resource
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -268,31 +268,27 @@ def with_dtype(config: RunConfig, dtype: Literal["auto", "float32", "bfloat16", 
 
 def localize(value: Value) -> Value:
     """Return the configuration with every `asset:NAME` replaced by its folder, fetched if need be."""
-    assets.fetch_referenced(texts(value))
-    return _localize(value)
+    texts: list[str] = []
+
+    def note(text: str) -> str:
+        texts.append(text)
+        return text
+
+    replace_texts(value, note)
+    assets.fetch_referenced(texts)
+    return replace_texts(value, assets.resolve)
 
 
-def texts(value: Any) -> Iterator[str]:
-    """Yield every text of a configuration."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from texts(item)
-    elif dataclasses.is_dataclass(value):
-        for entry in dataclasses.fields(value):
-            yield from texts(getattr(value, entry.name))
-
-
-def _localize(value: Value) -> Value:
+def replace_texts(value: Value, replace: Callable[[str], str]) -> Value:
+    """Return a configuration with `replace` applied to every text in it."""
     result: Any = value
     if isinstance(value, str):
-        result = assets.resolve(value)
+        result = replace(value)
     elif isinstance(value, list):
-        result = [_localize(item) for item in value]
+        result = [replace_texts(item, replace) for item in value]
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [entry.name for entry in dataclasses.fields(value)]
-        result = dataclasses.replace(value, **{name: _localize(getattr(value, name)) for name in names})
+        result = dataclasses.replace(value, **{name: replace_texts(getattr(value, name), replace) for name in names})
     return cast(Value, result)
 
 
