@@ -145,7 +145,8 @@ def plan_epoch(plan: Plan, epoch: int, steps: int | None = None) -> list[list[in
     """Return the batches of an epoch, a pure function of its arguments; rank r takes every world_size-th from the r-th.
 
     Examples of similar length share a batch: the shuffled epoch is sorted within pools of about 50 batches, cut
-    into batches within the budget (an example dearer than the budget is a batch by itself), and the batches shuffled.
+    into batches within the budget (an example dearer than the budget is a batch by itself), and groups of world_size
+    neighbours shuffled: the ranks of a step have batches of similar length, and do not wait for one another.
 
     Every rank gets the same number of steps, at least one. By default that is the number of whole groups of
     world_size batches: the last batches are dropped in training, and the first repeated to fill the group in
@@ -159,15 +160,16 @@ def plan_epoch(plan: Plan, epoch: int, steps: int | None = None) -> list[list[in
     else:
         indices = np.arange(sum(plan.sizes))
     batches = _pack(plan, indices)
+    size = plan.world_size
     if plan.shuffle:
-        batches = [batches[i] for i in rng.permutation(len(batches))]
+        if steps is not None:
+            batches = _halve(batches, steps * size)
+        groups = len(batches) // size
+        order = [group * size + rank for group in rng.permutation(groups) for rank in range(size)]
+        batches = [batches[i] for i in order] + batches[groups * size :]
     if steps is None:
-        groups = len(batches) / plan.world_size
-        steps = max(1, math.floor(groups) if plan.shuffle else math.ceil(groups))
-    wanted = steps * plan.world_size
-    if plan.shuffle and len(batches) < wanted:
-        batches = _halve(batches, wanted)
-    return [batches[i % len(batches)] for i in range(wanted)]
+        steps = max(1, (math.floor if plan.shuffle else math.ceil)(len(batches) / size))
+    return [batches[i % len(batches)] for i in range(steps * size)]
 
 
 def _pack(plan: Plan, indices: Indices) -> list[list[int]]:

@@ -109,6 +109,17 @@ def test_ranks_together_cover_the_plan_of_every_epoch(plan: Plan) -> None:
     assert [[index for _, index in batch] for row in rows for batch in row] == plan_epoch(plan, 0)
 
 
+def test_ranks_of_a_step_have_batches_of_similar_length() -> None:
+    generator = np.random.default_rng(0)
+    frames = generator.integers(50, 1500, 5000).tolist()
+    plan = make_plan(frames, [40] * 5000, budget=100_000, max_batch_size=3, world_size=2)
+    costs = np.array([cost(plan, batch) for batch in plan_epoch(plan, 0)]).reshape(-1, 2)
+    waited = costs.max(axis=1).sum() / costs.mean(axis=1).sum() - 1
+    assert waited < 0.02
+    apart = generator.permutation(costs.ravel()).reshape(-1, 2)
+    assert apart.max(axis=1).sum() / costs.mean(axis=1).sum() - 1 > 0.2, "ranks would wait for one another"
+
+
 def test_seed_epoch_and_nothing_else_change_the_order() -> None:
     generator = np.random.default_rng(0)
     plan = make_plan(generator.integers(50, 1500, 200).tolist(), generator.integers(1, 99, 200).tolist(), budget=6000)
