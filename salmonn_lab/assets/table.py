@@ -227,8 +227,8 @@ ASSETS = {
             "Apache-2.0, MIT, GPL-2",
             (PRETTY_MIDI, SUPRIYA),
             build_quickstart,
-            size=191_000_000,
-            version=6,
+            size=193_000_000,
+            version=7,
             readers=("loky", "py_nanotts"),
         ),
         Asset(

