@@ -33,7 +33,7 @@ def test_a_sixth_of_the_quickstart_runs_on_its_real_parts_and_learns(
 ) -> None:
     """Too little to be right: the bridge has found the words, the LLM has just stopped talking about other things."""
     monkeypatch.chdir(ROOT)
-    short = ["optim.align_steps=250", "trainer.max_steps=300", "trainer.val_check_interval=300"]
+    short = ["optim.align_steps=250", "trainer.max_steps=300"]
     often = ["trainer.log_every_n_steps=1", "evaluation.benchmarks=[quickstart_commands]"]
     commands = results_of("quickstart.yaml", tmp_path, [*short, *often])["quickstart_commands"]
     assert commands.before
