@@ -1,48 +1,52 @@
-"""What tests share: miniature checkpoints, a small corpus of real audio files, batches made of them."""
+"""What tests share: miniature checkpoints, a small corpus of real audio files, batches made of them.
+
+Libraries are imported where they are needed: pytest reads this file before it starts the processes that run the tests,
+and would have them wait for PyTorch.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import soundfile
-import torch
 import yaml
+
+if TYPE_CHECKING:
+    from salmonn_lab.salmonn import ModelConfig
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: more threads than cores would slow each other tenfold
     os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
-
-from samples import WORDS, waveform
-
-from salmonn_lab import tiny as tiny_checkpoints
-from salmonn_lab.batch import Example, Segment
-from salmonn_lab.data.manifest import write_manifest
-from salmonn_lab.model.bridge import BridgeConfig
-from salmonn_lab.model.encoders import AudioEncoderConfig
-from salmonn_lab.model.llm import LLMConfig, LoraConfig
-from salmonn_lab.model.whisper import WhisperConfig
-from salmonn_lab.salmonn import ModelConfig
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with miniature `whisper`, `yamnet` and `llm` checkpoints."""
+    from salmonn_lab.tiny import write
+
     folder = tmp_path_factory.mktemp("tiny")
-    tiny_checkpoints.write(folder)
+    write(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_config(tiny: Path) -> ModelConfig:
     """Return a model of the miniature checkpoints: windows, only the clip's own audio, float32."""
+    from salmonn_lab.model.bridge import BridgeConfig
+    from salmonn_lab.model.encoders import AudioEncoderConfig
+    from salmonn_lab.model.llm import LLMConfig, LoraConfig
+    from salmonn_lab.model.whisper import WhisperConfig
+    from salmonn_lab.salmonn import ModelConfig
+
     return ModelConfig(
         whisper=WhisperConfig(str(tiny / "whisper")),
         audio_encoder=AudioEncoderConfig("yamnet", str(tiny / "yamnet")),
@@ -55,6 +59,12 @@ def tiny_config(tiny: Path) -> ModelConfig:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a manifest of five short clips with transcripts, beside their audio."""
+    import soundfile
+    from samples import WORDS, waveform
+
+    from salmonn_lab.batch import Example, Segment
+    from salmonn_lab.data.manifest import write_manifest
+
     folder = tmp_path_factory.mktemp("corpus")
     examples = []
     for index, text in enumerate(WORDS):
