@@ -109,6 +109,8 @@ class Plan:
     """Of a batch: examples times the longest's frames plus tokens."""
     max_batch_size: int | None = None
     world_size: int = 1
+    accumulate: int = 1
+    """Batches of each rank whose gradients an optimizer step adds up."""
     seed: int = 0
     shuffle: bool = True
     """False, for evaluation: every example, the longest first, and repeats where training would drop."""
@@ -118,7 +120,7 @@ class Plan:
         """A hash that changes with the order of batches."""
         digest = hashlib.sha256(self.frames.tobytes() + self.tokens.tobytes())
         settings = (list(self.sizes), list(self.weights), self.epoch_size, self.budget, self.max_batch_size)
-        digest.update(repr((*settings, self.world_size, self.seed, self.shuffle)).encode())
+        digest.update(repr((*settings, self.world_size, self.accumulate, self.seed, self.shuffle)).encode())
         return digest.hexdigest()[:16]
 
 
@@ -145,13 +147,14 @@ def plan_epoch(plan: Plan, epoch: int, steps: int | None = None) -> list[list[in
     """Return the batches of an epoch, a pure function of its arguments; rank r takes every world_size-th from the r-th.
 
     Examples of similar length share a batch: the shuffled epoch is sorted within pools of about 50 batches, cut
-    into batches within the budget (an example dearer than the budget is a batch by itself), and groups of world_size
-    neighbours shuffled: the ranks of a step have batches of similar length, and do not wait for one another.
+    into batches within the budget (an example dearer than the budget is a batch by itself), and groups of neighbours
+    shuffled. A group is what an optimizer step adds up, world_size times accumulate: the ranks have batches of similar
+    length and do not wait for one another, and one process that accumulates two takes the steps that two would.
 
-    Every rank gets the same number of steps, at least one. By default that is the number of whole groups of
-    world_size batches: the last batches are dropped in training, and the first repeated to fill the group in
-    evaluation, or where there is less than one group. Given `steps`, surplus batches are dropped and missing ones
-    made by halving the largest.
+    Every rank gets the same number of batches, `steps`, at least one. By default training drops what is left over from
+    whole groups (or, if there is no whole one, from whole rows of one batch a rank), and evaluation fills the last row
+    with the first batches again. Given `steps`, surplus batches are dropped and missing ones made by halving the
+    largest.
     """
     rng = np.random.default_rng((plan.seed, epoch))
     if plan.shuffle:
@@ -160,16 +163,18 @@ def plan_epoch(plan: Plan, epoch: int, steps: int | None = None) -> list[list[in
     else:
         indices = np.arange(sum(plan.sizes))
     batches = _pack(plan, indices)
-    size = plan.world_size
+    ranks = plan.world_size
     if plan.shuffle:
         if steps is not None:
-            batches = _halve(batches, steps * size)
+            batches = _halve(batches, steps * ranks)
+        size = ranks * plan.accumulate
         groups = len(batches) // size
-        order = [group * size + rank for group in rng.permutation(groups) for rank in range(size)]
-        batches = [batches[i] for i in order] + batches[groups * size :]
-    if steps is None:
-        steps = max(1, (math.floor if plan.shuffle else math.ceil)(len(batches) / size))
-    return [batches[i % len(batches)] for i in range(steps * size)]
+        order = [group * size + place for group in rng.permutation(groups) for place in range(size)]
+        batches = [batches[i] for i in order] + batches[len(order) :]
+        steps = steps or groups * plan.accumulate or max(1, len(batches) // ranks)
+    elif steps is None:
+        steps = math.ceil(len(batches) / ranks)
+    return [batches[i % len(batches)] for i in range(steps * ranks)]
 
 
 def _pack(plan: Plan, indices: Indices) -> list[list[int]]:

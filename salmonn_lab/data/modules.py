@@ -351,6 +351,7 @@ class SpeechDataModule(lightning.LightningDataModule):
             budget=scale * config.batch_budget,
             max_batch_size=None if config.max_batch_size is None else scale * config.max_batch_size,
             world_size=1 if self.trainer is None else self.trainer.world_size,
+            accumulate=1 if self.trainer is None else self.trainer.accumulate_grad_batches,
             seed=self.seed,
             shuffle=weights is not None,
         )

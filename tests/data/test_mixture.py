@@ -35,6 +35,7 @@ def plans(draw: st.DrawFn) -> Plan:
         budget=draw(st.integers(1, 8000)),
         max_batch_size=draw(st.none() | st.integers(1, 9)),
         world_size=draw(st.integers(1, 5)),
+        accumulate=draw(st.integers(1, 3)),
         seed=draw(st.integers(0, 5)),
         shuffle=draw(st.booleans()),
     )
@@ -56,12 +57,15 @@ def test_every_plan_is_pure_fair_and_within_its_budget(plan: Plan, epoch: int, g
     for batch in batches:
         assert len(batch) == 1 or cost(plan, batch) <= plan.budget
         assert 1 <= len(batch) <= (plan.max_batch_size or len(plan.frames))
-    whole = plan_epoch(dataclasses.replace(plan, world_size=1), epoch)
+    whole = plan_epoch(dataclasses.replace(plan, world_size=1, accumulate=1), epoch)
     assert sorted(index for batch in whole for index in batch) == list(range(len(plan.frames)))
     if plan.shuffle and given_steps is None and len(whole) >= plan.world_size:
         used = [index for batch in batches for index in batch]
         assert len(set(used)) == len(used), "no example twice"
-        assert len(whole) - len(batches) < plan.world_size, "less than one group is dropped"
+        assert len(whole) - len(batches) < plan.world_size * plan.accumulate, "less than one group is dropped"
+        one = plan_epoch(dataclasses.replace(plan, world_size=1, accumulate=plan.world_size * plan.accumulate), epoch)
+        if len(whole) >= plan.world_size * plan.accumulate:
+            assert one == batches, "a step adds up the same batches on however many devices"
     if plan.shuffle and given_steps is not None and len(batches) <= len(plan.frames):
         used = [index for batch in batches for index in batch]
         assert len(set(used)) == len(used), "missing batches are made by halving, not by repeating"
@@ -126,10 +130,10 @@ def test_seed_epoch_and_nothing_else_change_the_order() -> None:
     orders = [plan_epoch(dataclasses.replace(plan, seed=seed), epoch) for seed in (0, 1) for epoch in (0, 1)]
     assert all(one != other for number, one in enumerate(orders) for other in orders[:number])
     hashes = {dataclasses.replace(plan, **change).fingerprint for change in (
-        {}, {"seed": 1}, {"budget": 6001}, {"world_size": 2}, {"epoch_size": 9}, {"max_batch_size": 3},
-        {"frames": plan.frames + 1}, {"weights": [2.0]},
+        {}, {"seed": 1}, {"budget": 6001}, {"world_size": 2}, {"accumulate": 2}, {"epoch_size": 9},
+        {"max_batch_size": 3}, {"frames": plan.frames + 1}, {"weights": [2.0]},
     )}  # fmt: skip
-    assert len(hashes) == 8
+    assert len(hashes) == 9
     assert dataclasses.replace(plan).fingerprint == plan.fingerprint
 
 
