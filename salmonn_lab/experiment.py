@@ -116,6 +116,9 @@ class Experiment:
 
     folder: Path
     question: str
+    """The first paragraph of its docstring."""
+    background: str
+    """The others, in one."""
     sweep: Sweep
 
     @property
@@ -227,7 +230,8 @@ def load_experiment(folder: str | Path) -> Experiment:
         raise ValueError(f"{path} must open with the question that it asks, as its docstring")
     if not sweep.runs:
         raise ValueError(f"{path}: runs is empty")
-    experiment = Experiment(path.parent, " ".join((module.__doc__ or "").split()), sweep)
+    question, _, background = (module.__doc__ or "").strip().partition("\n\n")
+    experiment = Experiment(path.parent, " ".join(question.split()), " ".join(background.split()), sweep)
     try:
         assert experiment.baseline in experiment.settings
     except ValueError as error:

@@ -7,9 +7,10 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 Record = Mapping[str, Any]
 """An object of `report.json`; numbers that are not defined are None."""
@@ -62,11 +63,14 @@ def p_value(value: float | None) -> str:
 
 def render_html(report: Record) -> str:
     """Return the page for browsers: one file, which asks for nothing else."""
-    environment = page_environment()
-    page = environment.get_template("report.html").render(
-        report=report, data=script_data(report), shows=columns_shown(report["results"])
-    )
+    page = template().render(report=report, data=script_data(report), shows=columns_shown(report["results"]))
     return SURROGATE.sub("\ufffd", page)
+
+
+@cache
+def template() -> Template:
+    """Return the page's template, which takes long to compile."""
+    return page_environment().get_template("report.html")
 
 
 def page_environment() -> Environment:
@@ -258,8 +262,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def plain(text: str) -> str:
     """Return a text as Markdown that shows it as it is, on one line, cut where it is very long."""
-    short = text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
-    return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(short.split()))
+    return escaped(text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…")
+
+
+def escaped(text: str) -> str:
+    """Return a text as Markdown that shows it as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|~&#$])", r"\\\1", " ".join(text.split()))
 
 
 def render_latex(report: Record) -> str:

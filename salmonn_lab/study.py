@@ -169,6 +169,7 @@ class Study:
     curves: tuple[Curve, ...]
     absent: tuple[Absent, ...]
     differing: tuple[Differing, ...]
+    background: str = ""
     remarks: tuple[str, ...] = field(default=())
     version: int = VERSION
 
@@ -260,6 +261,7 @@ def study(experiment: Experiment) -> Study:
     return Study(
         title=experiment.folder.resolve().name,
         question=experiment.question,
+        background=experiment.background,
         method=METHOD,
         axes=tuple(short(key, experiment.varying) for key in experiment.varying),
         measurements=tuple(map(measurement, answers)),

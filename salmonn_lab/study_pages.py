@@ -6,9 +6,10 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+from jinja2 import Template
 from markupsafe import Markup
 
 from salmonn_lab import plots
@@ -17,6 +18,7 @@ from salmonn_lab.pages import (
     SURROGATE,
     Record,
     bullets,
+    escaped,
     latex,
     p_value,
     page_environment,
@@ -42,9 +44,7 @@ FEWEST_POINTS = 3
 
 def render_html(study: Record) -> str:
     """Return the page for browsers: one file, which asks for nothing else."""
-    environment = page_environment()
-    environment.filters |= {"marked": marked, "gflops": gflops}
-    page = environment.get_template("study.html").render(
+    page = template().render(
         study=study,
         colours=setting_colours(study),
         comparisons={(row["benchmark"], row["setting"]): row for row in study["comparisons"]},
@@ -56,6 +56,14 @@ def render_html(study: Record) -> str:
         alone=ITEMS_ALONE,
     )
     return SURROGATE.sub("\ufffd", page)
+
+
+@cache
+def template() -> Template:
+    """Return the page's template, which takes long to compile."""
+    environment = page_environment()
+    environment.filters |= {"marked": marked, "gflops": gflops}
+    return environment.get_template("study.html")
 
 
 def score_of(setting: Record, benchmark: str, metric: str) -> Record | None:
@@ -166,7 +174,7 @@ def render_markdown(study: Record) -> str:
     """Return the page for terminals and repositories."""
     parts = [
         f"# {plain(study['title'])}",
-        plain(study["question"]),
+        *filter(None, (escaped(study["question"]), escaped(study["background"]))),
         *[part for row in study["measurements"] for part in benchmark_section(study, row)],
         plain_whole(study["method"]),
         *cost_section(study),

@@ -25,6 +25,7 @@ from salmonn_lab.report import main, write_study
 
 WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "brown", "lime", "plum"]
 ITEMS = 60
+BACKGROUND = "Few are cheap; many may hear more. " * 20
 RIGHT = {1: 0.4, 2: 0.4, 4: 0.9}
 """The share of words that each number of queries gets right: 1 and 2 are the same but for luck, 4 is better."""
 
@@ -49,7 +50,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
     )
     (folder / "base.yaml").write_text(f"evaluation: {{benchmarks: ['{folder / 'numbers.jsonl'}']}}\n")
     (folder / "sweep.py").write_text(
-        '"""How many <queries> are enough?"""\nfrom salmonn_lab.experiment import Sweep, grid\n'
+        f'"""How many <queries> are enough?\n\n{BACKGROUND}\n"""\nfrom salmonn_lab.experiment import Sweep, grid\n'
         f"SWEEP = Sweep(base={str(folder / 'base.yaml')!r}, baseline={{'model.bridge.num_queries': 1}},"
         " runs=grid({'model.bridge.num_queries': [1, 2, 4], 'seed': [0, 1, 2]}))\n"
     )
@@ -226,7 +227,10 @@ def test_the_page_asks_for_nothing_and_shows_text_as_it_is(experiment: Experimen
     written(experiment)
     page = (experiment.folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", page)
-    assert "How many &lt;queries&gt; are enough?" in page
+    assert "<h1>How many &lt;queries&gt; are enough?</h1>" in page
+    assert f"<p>{BACKGROUND.strip()}</p>" in page
+    markdown = (experiment.folder / "report.md").read_text(encoding="utf-8")
+    assert f"# queries\n\nHow many \\<queries\\> are enough?\n\n{BACKGROUND.strip()}\n\n## " in markdown
     assert "out of &lt;memory&gt;" in page
     assert page.count("<script") == page.count("</script>") == 1
     assert page.count('<svg class="plot"') == 4  # the score by queries, tokens and time, and the training loss
