@@ -77,6 +77,19 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every benchmark ask for short answers: the miniature LLM never ends one by itself."""
+    from dataclasses import replace
+
+    from samples import SHORT
+
+    from salmonn_lab import benchmarks
+
+    find = benchmarks.find
+    monkeypatch.setattr(benchmarks, "find", lambda name: replace(find(name), decoding=SHORT))
+
+
+@pytest.fixture
 def settings(tiny: Path, corpus: Path, tmp_path: Path) -> Path:
     """Return a config of the miniature model: six steps over the five clips, two batches an epoch."""
     values = {

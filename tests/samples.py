@@ -15,6 +15,8 @@ from salmonn_lab.predictions import read_predictions
 from salmonn_lab.salmonn import Salmonn
 
 WORDS = ["one two", "three", "four five six", "seven", "eight nine"]
+SHORT = {"max_new_tokens": 6, "num_beams": 1}
+"""How a benchmark is decoded where a test does not look at the answers."""
 
 
 def waveform(seconds: float, seed: int) -> np.ndarray:

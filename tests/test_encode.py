@@ -124,29 +124,31 @@ def test_shorter_storage_moves_losses_a_little(load: Load, storage: str, error: 
     assert any(not torch.equal(stored, wanted) for stored, wanted in pairs)
 
 
-def test_a_clip_longer_than_thirty_seconds_is_stored_across_its_seams(load: Load, tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoders", ["both", pytest.param("beats", marks=pytest.mark.slow)])
+def test_a_clip_longer_than_thirty_seconds_is_stored_across_its_seams(
+    load: Load, tiny: Path, tmp_path: Path, encoders: str
+) -> None:
     examples = []
     for index, seconds in enumerate((31.3, 2.0)):
         path = tmp_path / f"{index}.wav"
         soundfile.write(path, waveform(seconds, index), 16_000)
         examples.append(Example(f"long-{index}", (Segment(str(path)),), "asr", "one", duration=seconds))
     write_manifest(tmp_path / "long.jsonl", examples)
-    for changes in (ENCODERS["both"], ENCODERS["beats"]):
-        changes = [change.format(beats=tiny / "beats.pt") for change in changes]
-        config = load(
-            f"data.sources=[{{manifest: {tmp_path / 'long.jsonl'}}}]",
-            "data.validation=[]",
-            "data.max_seconds=60",
-            *changes,
-        )
-        model = Salmonn(config.model).eval()
-        (stored,), (audio,) = (batches_of(config, model, stored) for stored in (True, False))
-        for got, wanted in zip(model.encode(stored), model.encode(audio), strict=True):
-            count = got.mask.shape[1]  # what comes after the last frame is not stored
-            assert torch.equal(got.mask, wanted.mask[:, :count])
-            assert not wanted.mask[:, count:].any()
-            torch.testing.assert_close(got.features, wanted.features[:, :count], rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(model.token_losses(stored), model.token_losses(audio), rtol=1e-5, atol=1e-5)
+    changes = [change.format(beats=tiny / "beats.pt") for change in ENCODERS[encoders]]
+    config = load(
+        f"data.sources=[{{manifest: {tmp_path / 'long.jsonl'}}}]",
+        "data.validation=[]",
+        "data.max_seconds=60",
+        *changes,
+    )
+    model = Salmonn(config.model).eval()
+    (stored,), (audio,) = (batches_of(config, model, stored) for stored in (True, False))
+    for got, wanted in zip(model.encode(stored), model.encode(audio), strict=True):
+        count = got.mask.shape[1]  # what comes after the last frame is not stored
+        assert torch.equal(got.mask, wanted.mask[:, :count])
+        assert not wanted.mask[:, count:].any()
+        torch.testing.assert_close(got.features, wanted.features[:, :count], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.token_losses(stored), model.token_losses(audio), rtol=1e-5, atol=1e-5)
 
 
 def test_no_audio_is_decoded_once_it_is_encoded(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

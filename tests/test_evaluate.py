@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from samples import SHORT
 
 from salmonn_lab import benchmarks, evaluate, runs
 from salmonn_lab.batch import Batch, Prediction
@@ -29,7 +30,6 @@ from salmonn_lab.predictions import Answers, read_predictions, write_predictions
 from salmonn_lab.salmonn import Salmonn
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-SHORT = {"max_new_tokens": 6, "num_beams": 1}
 Evaluate = Callable[..., str]
 Count = Callable[[], list[str]]
 
@@ -46,13 +46,6 @@ def run(settings: Path) -> runs.Run:
     made.checkpoint.parent.mkdir(parents=True)
     torch.save({"state_dict": model.trainable_state(), "frozen": model.fingerprints()}, made.checkpoint)
     return made
-
-
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every benchmark ask for short answers."""
-    find = benchmarks.find
-    monkeypatch.setattr(benchmarks, "find", lambda name: replace(find(name), decoding=SHORT))
 
 
 @pytest.fixture

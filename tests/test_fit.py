@@ -24,6 +24,7 @@ from salmonn_lab.fit import fit
 from salmonn_lab.runs import find, load_model
 from salmonn_lab.salmonn import Salmonn
 
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("short")]
 ROOT = Path(__file__).parents[1]
 
 
@@ -65,7 +66,6 @@ def assert_equal_weights(one: Path, other: Path) -> None:
     assert not different
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_fit_leaves_a_run_that_explains_itself(settings: Path, corpus: Path, tmp_path: Path) -> None:
     config = load_config([settings], [f"evaluation.benchmarks=[{corpus}]"])
     run = fit(config)
@@ -96,7 +96,6 @@ def test_fit_leaves_a_run_that_explains_itself(settings: Path, corpus: Path, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_a_run_killed_in_mid_epoch_resumes_to_the_weights_of_the_straight_run(settings: Path, tmp_path: Path) -> None:
     straight = command("fit", "--config", settings, f"out_dir={tmp_path / 'straight'}")
     assert straight.returncode == 0, straight.stderr
@@ -121,7 +120,6 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_weights_of_the_straight_run(se
     assert steps == list(range(8))
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("stop", "options"),
     [
@@ -164,7 +162,6 @@ def test_training_in_two_parts_equals_training_in_one(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_two_processes_train_as_one_that_accumulates(settings: Path, corpus: Path, tmp_path: Path) -> None:
     """Uneven batches on each rank, so a mean of means would differ; and both measure every clip once."""
     quiet = ["model.bridge.dropout=0.0", "model.lora.dropout=0.0", "data.max_batch_size=null", "data.batch_budget=200"]
@@ -187,7 +184,6 @@ def test_two_processes_train_as_one_that_accumulates(settings: Path, corpus: Pat
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("steps", [0, 2])
 def test_alignment_alone_asks_for_the_word_pieces_of_the_targets(
     settings: Path, monkeypatch: pytest.MonkeyPatch, steps: int
@@ -211,7 +207,6 @@ def test_alignment_alone_asks_for_the_word_pieces_of_the_targets(
     assert seen[0].tolist() == sorted(wanted)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_init_from_starts_with_the_weights_of_a_run_and_refuses_another_bridge(settings: Path, tmp_path: Path) -> None:
     quick = ["trainer.max_steps=1", "evaluation.before=[]"]
     first = fit(load_config([settings], quick))
@@ -225,7 +220,6 @@ def test_init_from_starts_with_the_weights_of_a_run_and_refuses_another_bridge(s
         fit(load_config([settings], other))
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_estimate_prints_the_cost_of_a_model_whose_files_are_nowhere(call: Call) -> None:
     ended = call("fit", "--config", ROOT / "configs" / "salmonn_7b.yaml", "--estimate")
     assert ended.returncode == 0, ended.stderr
@@ -237,7 +231,6 @@ def test_estimate_prints_the_cost_of_a_model_whose_files_are_nowhere(call: Call)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_results_of_other_benchmarks_and_of_variants_stay_apart(
     settings: Path, corpus: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -259,7 +252,6 @@ def test_results_of_other_benchmarks_and_of_variants_stay_apart(
     assert_one_line(call("evaluate", "--run", run.folder, f"benchmarks=[{other},{twin}]"), "are both named 'other'")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_validation_may_be_rarer_than_epochs(settings: Path) -> None:
     run = fit(load_config([settings], ["trainer.val_check_interval=5", "evaluation.before=[]"]))
     with (run.folder / "metrics.csv").open() as file:
@@ -267,7 +259,6 @@ def test_validation_may_be_rarer_than_epochs(settings: Path) -> None:
     assert steps == [4], "after the fifth batch, in the second epoch of three batches"
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_evaluate_and_infer_answer_from_a_run(settings: Path, corpus: Path, tmp_path: Path, call: Call) -> None:
     run = fit(load_config([settings], ["trainer.max_steps=2"]))
     measured = call("evaluate", "--run", run.folder, f"benchmarks=[{corpus}]")
@@ -276,11 +267,11 @@ def test_evaluate_and_infer_answer_from_a_run(settings: Path, corpus: Path, tmp_
     assert (run.predictions / "corpus.jsonl").is_file()
     clip = tmp_path / "stereo.wav"
     soundfile.write(clip, waveform(0.7, 1).repeat(2).reshape(-1, 2), 44_100)
-    one = call("infer", "--run", run.folder, clip, "What is said?")
+    one = call("infer", "--run", run.folder, clip, "What is said?", "--max-new-tokens", 8)
     assert one.returncode == 0, one.stderr
-    missing = call("infer", "--run", run.folder, clip, tmp_path / "absent.wav", "What is said?")
+    missing = call("infer", "--run", run.folder, clip, tmp_path / "absent.wav", "What is said?", "--max-new-tokens", 8)
     assert_one_line(missing, "absent.wav")
-    two = call("infer", "--run", run.folder, clip, corpus.parent / "1.flac", "What is said?")
+    two = call("infer", "--run", run.folder, clip, corpus.parent / "1.flac", "What is said?", "--max-new-tokens", 8)
     lines = [json.loads(line) for line in two.stdout.splitlines()]
     assert {line["audio"] for line in lines} == {str(clip), str(corpus.parent / "1.flac")}
     assert one.stdout.strip() == next(line["text"] for line in lines if line["audio"] == str(clip))
@@ -354,7 +345,6 @@ def assert_one_line(result: subprocess.CompletedProcess[str], said: str) -> None
     assert said in errors[0]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_run_is_not_overwritten_nor_continued_with_another_config(settings: Path, tmp_path: Path) -> None:
     fit(load_config([settings], ["trainer.max_steps=1"]))
     with pytest.raises(FileExistsError, match="holds a run: continue it with --resume"):

@@ -15,16 +15,10 @@ from salmonn_lab.console import run_command
 from salmonn_lab.data.audio import read_audio
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.fit import fit
-from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.predictions import read_predictions
 from salmonn_lab.salmonn import Salmonn
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "DecodingConfig", lambda **options: DecodingConfig(max_new_tokens=6, num_beams=1))
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("short")]
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def cost(plan: Plan, batch: list[int]) -> int:
     return len(batch) * int(plan.frames[batch].max() + plan.tokens[batch].max())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plan=plans(), epoch=st.integers(0, 3), given_steps=st.none() | st.integers(1, 40))
 def test_every_plan_is_pure_fair_and_within_its_budget(plan: Plan, epoch: int, given_steps: int | None) -> None:
     batches = plan_epoch(plan, epoch, given_steps)
@@ -74,7 +74,7 @@ def test_every_plan_is_pure_fair_and_within_its_budget(plan: Plan, epoch: int, g
         assert {index for batch in batches for index in batch} == set(range(len(plan.frames))), "evaluation drops none"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(plan=plans(), start=st.integers(0, 50))
 def test_a_sampler_started_anywhere_yields_what_the_straight_one_yields_from_there(plan: Plan, start: int) -> None:
     place = [0]
@@ -88,7 +88,7 @@ def test_a_sampler_started_anywhere_yields_what_the_straight_one_yields_from_the
     assert list(fresh) == list(sampler) == straight[start : start + len(sampler)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(plan=plans(), first=plans(), batches=st.integers(0, 30), start=st.integers(0, 50))
 def test_a_warm_up_comes_first_and_the_plan_then_starts_at_its_first_batch(
     plan: Plan, first: Plan, batches: int, start: int
@@ -103,7 +103,7 @@ def test_a_warm_up_comes_first_and_the_plan_then_starts_at_its_first_batch(
     assert yielded[:count] == list(warm)[:count]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(plan=plans())
 def test_ranks_together_cover_the_plan_of_every_epoch(plan: Plan) -> None:
     samplers = [ResumableBatchSampler(plan, rank) for rank in range(plan.world_size)]
@@ -151,7 +151,7 @@ def test_batches_hold_examples_of_similar_length_yet_come_in_any_order() -> None
     assert first == sorted(first, reverse=True), "the longest first, so that memory runs out at once or never"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4),
     weights=st.lists(st.floats(0.01, 10), min_size=4, max_size=4),
