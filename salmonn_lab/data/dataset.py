@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -187,6 +188,7 @@ def target_ids(tokenizer: PreTrainedTokenizerBase, text: str, most: int | None =
     return (*(ids if most is None else ids[: most - 1]), int(tokenizer.eos_token_id))
 
 
+@lru_cache(maxsize=10_000)
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    """Return the tokens of a text, without special ones."""
+    """Return the tokens of a text, without special ones; prompts recur all the time."""
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
