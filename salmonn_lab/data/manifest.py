@@ -10,6 +10,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,7 @@ class Manifest(Sequence[Example]):
     def __getitem__(self, index: int) -> Example:  # type: ignore[override]
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.path} has {len(self)} examples, there is no number {index}")
-        row = self.table.data.fast_slice(int(index) % len(self), 1)  # a quarter of what indexing the dataset takes
-        return self._example(row.to_pylist()[0])
+        return _read_row(self, int(index) % len(self))
 
     def __iter__(self) -> Iterator[Example]:
         for rows in self.table.iter(batch_size=1000):
@@ -79,6 +79,13 @@ class Manifest(Sequence[Example]):
             duration=row["duration"],
             meta=json.loads(row["meta"]),
         )
+
+
+@lru_cache(maxsize=10_000)
+def _read_row(manifest: Manifest, index: int) -> Example:
+    """Return one example; steps of a few dozen milliseconds, on clips that come back, would wait for Arrow."""
+    row = manifest.table.data.fast_slice(index, 1)  # a quarter of what indexing the dataset takes
+    return manifest._example(row.to_pylist()[0])
 
 
 def read_manifest(path: str | Path) -> Manifest:
