@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from salmonn_lab import runs
-from salmonn_lab.batch import Batch
+from salmonn_lab.batch import Batch, Frames
 from salmonn_lab.config import RunConfig, load_config
 from salmonn_lab.console import console, table
 from salmonn_lab.data.features import FeatureStore
@@ -32,7 +32,6 @@ from salmonn_lab.data.manifest import read_manifest, write_manifest
 from salmonn_lab.data.modules import SourceConfig
 from salmonn_lab.encode import clips_of, fill
 from salmonn_lab.evaluate import data_module
-from salmonn_lab.model.encoders import Frames
 from salmonn_lab.model.llm import fastest_dtype
 from salmonn_lab.progress import quiet_libraries
 from salmonn_lab.salmonn import Salmonn
