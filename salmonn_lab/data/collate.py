@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from salmonn_lab.batch import Batch, ClipBatch, Sample
+from salmonn_lab.batch import Batch, ClipBatch, ClipFrames, Sample
 
 
 def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
@@ -35,7 +36,7 @@ def collate(samples: Sequence[Sample], pad_id: int) -> Batch:
         tasks=[sample.task for sample in samples],
         references=[sample.references for sample in samples],
         meta=[sample.meta for sample in samples],
-        features=[pad_sequence([clip.expand() for clip in clips], batch_first=True) for clips in streams],
+        features=[pad_frames(clips) for clips in streams],
         feature_masks=[pad_sequence([clip.mask for clip in clips], batch_first=True) for clips in streams],
         feature_repeats=[math.gcd(*(clip.repeats for clip in clips)) for clips in streams],
     )
@@ -52,8 +53,21 @@ def collate_clips(clips: Sequence[ClipBatch]) -> ClipBatch:
     )
 
 
+def pad_frames(clips: Sequence[ClipFrames]) -> Float[Tensor, "clips frames dim"]:
+    """Return clips with a vector for every frame, padded with zeros."""
+    if len({clip.repeats for clip in clips}) > 1 or clips[0].repeats == 1:
+        return pad_sequence([clip.expand() for clip in clips], batch_first=True)
+    vectors = pad_sequence([clip.vectors for clip in clips], batch_first=True)
+    frames = vectors.repeat_interleave(clips[0].repeats, dim=1)[:, : max(len(clip.mask) for clip in clips)]
+    for row, clip in zip(frames, clips, strict=True):
+        row[len(clip.mask) :] = 0.0
+    return frames
+
+
 def pad(rows: Sequence[tuple[int, ...]], pad_id: int) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
     """Return rows of tokens as one tensor, padded at the right, and where they are real."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=pad_id)
-    return ids, torch.arange(ids.shape[1]) < lengths[:, None]
+    ids = np.full((len(rows), max(map(len, rows))), pad_id)
+    mask = np.zeros(ids.shape, dtype=bool)
+    for place, row in enumerate(rows):  # in NumPy, whose small operations take a fifth of the time
+        ids[place, : len(row)], mask[place, : len(row)] = row, True
+    return torch.from_numpy(ids), torch.from_numpy(mask)

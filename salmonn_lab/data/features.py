@@ -118,6 +118,20 @@ def reading_settings(read: Reader) -> str:
     return repr(sorted(read.keywords.items()))
 
 
+class MappedFrames:
+    """The rows of a shard that is mapped into memory."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._vectors, self._masks = shard["vectors"], shard["masks"]
+        self._repeats = shard["repeats"].tolist()
+        self._vector_ends, self._frame_ends = [0, *shard["vector_ends"].tolist()], [0, *shard["frame_ends"].tolist()]
+
+    def __getitem__(self, row: int) -> ClipFrames:
+        vectors = self._vectors[self._vector_ends[row] : self._vector_ends[row + 1]]
+        mask = self._masks[self._frame_ends[row] : self._frame_ends[row + 1]]
+        return ClipFrames(vectors, self._repeats[row], mask)
+
+
 class FeatureStore:
     """A folder of frames, for one set of encoders and one type of storage."""
 
@@ -130,7 +144,7 @@ class FeatureStore:
         """Of each encoder and a clip's samples, the shard and the row in it."""
         self._found: dict[str, str] = {}
         """Of a clip, the key of its samples."""
-        self._mapped: dict[Path, Shard] = {}
+        self._mapped: dict[Path, MappedFrames] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave maps of files behind: each process makes its own."""
@@ -206,11 +220,9 @@ class FeatureStore:
         return self._contents.get(source) == content
 
     def _row(self, path: Path, row: int) -> ClipFrames:
-        if (shard := self._mapped.get(path)) is None:
-            shard = self._mapped[path] = map_file(path)[0]
-        first, last = _bounds(shard["vector_ends"], row)
-        start, stop = _bounds(shard["frame_ends"], row)
-        return ClipFrames(shard["vectors"][first:last], int(shard["repeats"][row]), shard["masks"][start:stop])
+        if (mapped := self._mapped.get(path)) is None:
+            mapped = self._mapped[path] = MappedFrames(map_file(path)[0])
+        return mapped[row]
 
     def add(self, encoder: int, clips: Mapping[str, ClipFrames]) -> None:
         """Write what an encoder answered to some clips, by the keys of their samples, as one shard."""
@@ -334,15 +346,11 @@ def _prune_sources(path: Path, sources: Collection[str]) -> None:
 def _prune_frames(path: Path, holds: str, needed: Collection[str], seen: set[str]) -> None:
     if (shard := open_shard(path, holds)) is None:
         return
-    held, kept = _texts(shard["contents"]), {}
+    held, kept, mapped = _texts(shard["contents"]), {}, MappedFrames(shard)
     for row, content in enumerate(held):
         if content in needed and content not in seen:
             seen.add(content)
-            first, last = _bounds(shard["vector_ends"], row)
-            start, stop = _bounds(shard["frame_ends"], row)
-            kept[content] = ClipFrames(
-                shard["vectors"][first:last], int(shard["repeats"][row]), shard["masks"][start:stop]
-            )
+            kept[content] = mapped[row]
     if len(kept) < len(held):
         if kept:
             write_shard(path.parent.parent, holds, _pack(kept), name=path.name)
@@ -465,10 +473,6 @@ def _pack(clips: Mapping[str, ClipFrames]) -> Shard:
         "masks": torch.cat([clip.mask for clip in frames]),
         "frame_ends": torch.tensor([len(clip.mask) for clip in frames]).cumsum(0),
     }
-
-
-def _bounds(ends: Tensor, row: int) -> tuple[int, int]:
-    return int(ends[row - 1]) if row else 0, int(ends[row])
 
 
 def _digests(texts: Iterable[str]) -> Tensor:

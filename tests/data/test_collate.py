@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from salmonn_lab.batch import Sample
-from salmonn_lab.data.collate import collate
+from salmonn_lab.batch import ClipFrames, Sample
+from salmonn_lab.data.collate import collate, pad_frames
 
 
 def sample(name: str, length: int, before: int, after: int, target: int) -> Sample:
@@ -40,3 +40,12 @@ def test_without_targets_the_target_is_empty_but_typed() -> None:
 def test_no_samples_make_no_batch() -> None:
     with pytest.raises(ValueError, match="at least one sample"):
         collate([], pad_id=0)
+
+
+@pytest.mark.parametrize("repeats", [(1, 1), (3, 3), (3, 1)])
+def test_frames_are_a_vector_for_each_frame_and_then_zeros(repeats: tuple[int, int]) -> None:
+    short = ClipFrames(torch.tensor([[1.0, 2.0]]), repeats[0], torch.tensor([True]))
+    long = ClipFrames(torch.tensor([[3.0, 4.0], [5.0, 6.0]]), repeats[1], torch.tensor([True] * 2 * repeats[1]))
+    frames = pad_frames([short, long])
+    assert torch.equal(frames[0], torch.tensor([[1.0, 2.0]] + [[0.0, 0.0]] * (2 * repeats[1] - 1)))
+    assert torch.equal(frames[1], torch.tensor([[3.0, 4.0]] * repeats[1] + [[5.0, 6.0]] * repeats[1]))
