@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from lightning.pytorch.strategies import DDPStrategy
 
 from salmonn_lab import report, runs
+from salmonn_lab.clock import PartClock
 from salmonn_lab.config import RunConfig, load_config, to_yaml
 from salmonn_lab.console import console, progress, run_command, table
 from salmonn_lab.data.modules import SpeechDataModule, check_data
@@ -93,6 +94,7 @@ def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.R
         callbacks=[
             *checkpoints(config, run),
             LambdaCallback(on_save_checkpoint=lambda *_: so_far()),
+            PartClock(run),
             *rates,
             *progress_callbacks("training"),
         ],

@@ -14,6 +14,7 @@ from typing import Any
 
 from salmonn_lab import analysis, benchmarks
 from salmonn_lab.benchmarks import Benchmark
+from salmonn_lab.clock import PART_SECONDS
 from salmonn_lab.config import flatten
 from salmonn_lab.estimate import Work, work_of
 from salmonn_lab.experiment import SEED, Experiment, Overrides, Planned, assignment, short
@@ -69,6 +70,8 @@ class Cost:
     seconds: Mapping[str, float]
     """By part of the run."""
     total_seconds: float
+    part_seconds: Mapping[str, float]
+    """Of training steps, by processor and part of the model, such as "CPU bridge" (clock.py)."""
     memory_gib: float | None
     """The most that a run held."""
     trainable: int | None
@@ -447,17 +450,24 @@ def works_of(experiment: Experiment, remarks: list[str]) -> dict[str, Work]:
 def cost_of(finished: Sequence[Planned], work: Work | None) -> Cost:
     """Return what a setting costs."""
     records = [run.run.provenance() for run in finished]
-    parts = dict.fromkeys(part for record in records for part in record["seconds"])
-    seconds = {part: mean(record["seconds"].get(part, 0.0) for record in records) for part in parts}
+    seconds = means([record["seconds"] for record in records])
+    by_part = means([flatten(record[PART_SECONDS]) for record in records if PART_SECONDS in record])
     memory = [record["peak_memory_gib"] for record in records if "peak_memory_gib" in record]
     return Cost(
         seconds,
         sum(seconds.values()),
+        {part.replace(".", " "): value for part, value in by_part.items()},
         max(memory) if memory else None,
         work.trainable if work else None,
         work.tokens if work else None,
         {part: flops / 1e9 for part, flops in work.flops.items()} if work else {},
     )
+
+
+def means(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each name's numbers, 0 where one has none."""
+    names = dict.fromkeys(name for count in counts for name in count)
+    return {name: mean(count.get(name, 0.0) for count in counts) for name in names}
 
 
 def curves(run: Planned) -> list[Curve]:

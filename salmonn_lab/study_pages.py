@@ -33,6 +33,10 @@ ITEMS_ALONE = "†"
 """Marks an interval and a p-value that know of one seed only."""
 PARTS = {"Bridge": "bridge", "LanguageModel": "LLM"}
 """How the parts of a model are called; the others are encoders."""
+PART_NOTE = (
+    "By part of the model: seconds of CPU (all threads) or GPU are means over runs, of training alone, where encoders "
+    "take none if a feature store answers for them. Tokens and operations are of a training step on a clip of 10 s."
+)
 LOSSES = {"align_loss": "loss of alignment", "train_loss": "training loss", "val_loss": "validation loss"}
 COSTS = (("tokens", "audio tokens for 10 s"), ("total_seconds", "seconds of a run"))
 """What scores are drawn against: a key of `cost`, and its name."""
@@ -48,7 +52,9 @@ def render_html(study: Record) -> str:
         study=study,
         colours=setting_colours(study),
         comparisons={(row["benchmark"], row["setting"]): row for row in study["comparisons"]},
-        parts=run_parts(study),
+        parts=parts_of(study, "seconds"),
+        model_parts=parts_of(study, "part_seconds"),
+        part_note=PART_NOTE,
         score_plots=score_plots(study),
         axis_plots=axis_plots(study),
         loss_plots=loss_plots(study),
@@ -83,10 +89,10 @@ def gflops(cost: Record, part: str) -> float | None:
     return sum(values) if cost["gflops"] else None
 
 
-def run_parts(study: Record) -> list[str]:
-    """Return the parts that runs took time for."""
+def parts_of(study: Record, key: str) -> list[str]:
+    """Return the parts that settings took seconds for: of a run (`seconds`), or of the model (`part_seconds`)."""
     costs = [setting["cost"] for setting in study["settings"] if setting["cost"]]
-    return list(dict.fromkeys(part for cost in costs for part in cost["seconds"]))
+    return list(dict.fromkeys(part for cost in costs for part in cost[key]))
 
 
 def setting_colours(study: Record) -> dict[str, str]:
@@ -236,26 +242,27 @@ def setting_row(study: Record, setting: Record, row: Record) -> tuple[str, ...]:
 
 
 def cost_section(study: Record) -> list[str]:
-    """Return the table of what settings cost."""
-    parts = run_parts(study)
-    columns = ("setting", *(f"{part} (s)" for part in parts), "all (s)", "memory (GiB)", "trainable weights")
-    columns = (*columns, "audio tokens", "GFLOP encoders", "GFLOP bridge", "GFLOP LLM")
-    rows = []
+    """Return the tables of what settings cost: a run's parts, and the model's."""
+    parts, model_parts = parts_of(study, "seconds"), parts_of(study, "part_seconds")
+    run_rows, model_rows = [], []
     for setting in study["settings"]:
         cost = setting["cost"]
         if cost is None:
             continue
         times = [number(cost["seconds"].get(part), ".0f") for part in parts]
+        whole = (number(cost["total_seconds"], ".0f"), number(cost["memory_gib"], ".2f"))
+        run_rows.append((setting["name"], *times, *whole))
+        times = [number(cost["part_seconds"].get(part), ".0f") for part in model_parts]
         operations = [number(gflops(cost, part), ".2f") for part in ("encoders", "bridge", "LLM")]
-        facts = (number(cost["memory_gib"], ".2f"), number(cost["trainable"], ",d"), number(cost["tokens"], "d"))
-        rows.append((setting["name"], *times, number(cost["total_seconds"], ".0f"), *facts, *operations))
-    if not rows:
+        facts = (number(cost["trainable"], ",d"), number(cost["tokens"], "d"))
+        model_rows.append((setting["name"], *times, *facts, *operations))
+    if not run_rows:
         return []
-    told = (
-        "Seconds are means over runs, memory the most of any. Tokens and operations are of a training step on a clip "
-        "of 10 s."
-    )
-    return ["## Cost", told, table(columns, rows)]
+    run_columns = ("setting", *(f"{part} (s)" for part in parts), "all (s)", "memory (GiB)")
+    model_columns = ("setting", *(f"{part} (s)" for part in model_parts), "trainable weights", "audio tokens")
+    model_columns = (*model_columns, "GFLOP encoders", "GFLOP bridge", "GFLOP LLM")
+    told = "Seconds are means over runs, memory the most of any."
+    return ["## Cost", told, table(run_columns, run_rows), PART_NOTE, table(model_columns, model_rows)]
 
 
 def number(value: float | None, form: str) -> str:

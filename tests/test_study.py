@@ -81,6 +81,8 @@ def finish(run: Planned) -> None:
         "seconds": {"training": 100.0 * queries + seed, "measuring after": 10.0},
         "peak_memory_gib": 1.0 + seed,
     }
+    if seed:  # the first is from before parts were timed
+        record["part_seconds"] = {"CPU": {"bridge": 50.0 * seed, "LLM": 40.0 * queries}}
     (run.folder / "provenance.json").write_text(json.dumps(record))
     (run.folder / "scores.json").write_text("[]")
     lines = ["step,train_loss,val_loss", *(f"{step},{5 / (step + queries)}," for step in range(300))]
@@ -129,6 +131,7 @@ def test_costs_are_means_over_runs_and_memory_is_the_most_of_any(experiment: Exp
     assert cost is not None
     assert cost.seconds == {"training": 201.0, "measuring after": 10.0}
     assert (cost.total_seconds, cost.memory_gib, cost.tokens) == (211.0, 3.0, 60)
+    assert cost.part_seconds == {"CPU bridge": 75.0, "CPU LLM": 80.0}, "of the two runs that noted them"
     assert cost.gflops == {"Whisper": 5.0, "Bridge": 2.0, "LanguageModel": 10.0}
 
 
