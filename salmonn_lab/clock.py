@@ -80,7 +80,8 @@ class PartClock(Callback):
         record = self.run.provenance().get(PART_SECONDS, {})
         processor = "GPU" if self._on_gpu else "CPU"
         known = record.get(processor, {})
-        seconds = {part: known.get(part, 0.0) + trainer.world_size * new for part, new in self._seconds.items()}
+        new = {part: trainer.world_size * seconds for part, seconds in self._seconds.items()}
+        seconds = {part: round(known.get(part, 0.0) + new[part], 3) for part in new}
         self._seconds.clear()
         self.run.record(**{PART_SECONDS: record | {processor: known | seconds}})
 

@@ -33,9 +33,10 @@ ITEMS_ALONE = "†"
 """Marks an interval and a p-value that know of one seed only."""
 PARTS = {"Bridge": "bridge", "LanguageModel": "LLM"}
 """How the parts of a model are called; the others are encoders."""
+STEP_NOTE = "Tokens and operations are of a training step on a clip of 10 s."
 PART_NOTE = (
-    "By part of the model: seconds of CPU (all threads) or GPU are means over runs, of training alone, where encoders "
-    "take none if a feature store answers for them. Tokens and operations are of a training step on a clip of 10 s."
+    "Seconds of CPU (all threads) or GPU by part of the model are means over the runs that noted them, of training "
+    "alone, where encoders take none if a feature store answers for them."
 )
 LOSSES = {"align_loss": "loss of alignment", "train_loss": "training loss", "val_loss": "validation loss"}
 COSTS = (("tokens", "audio tokens for 10 s"), ("total_seconds", "seconds of a run"))
@@ -54,7 +55,7 @@ def render_html(study: Record) -> str:
         comparisons={(row["benchmark"], row["setting"]): row for row in study["comparisons"]},
         parts=parts_of(study, "seconds"),
         model_parts=parts_of(study, "part_seconds"),
-        part_note=PART_NOTE,
+        part_note=part_note(study),
         score_plots=score_plots(study),
         axis_plots=axis_plots(study),
         loss_plots=loss_plots(study),
@@ -241,6 +242,11 @@ def setting_row(study: Record, setting: Record, row: Record) -> tuple[str, ...]:
     )
 
 
+def part_note(study: Record) -> str:
+    """Return what is to be known to read the costs by part of the model."""
+    return f"{PART_NOTE} {STEP_NOTE}" if parts_of(study, "part_seconds") else STEP_NOTE
+
+
 def cost_section(study: Record) -> list[str]:
     """Return the tables of what settings cost: a run's parts, and the model's."""
     parts, model_parts = parts_of(study, "seconds"), parts_of(study, "part_seconds")
@@ -262,7 +268,7 @@ def cost_section(study: Record) -> list[str]:
     model_columns = ("setting", *(f"{part} (s)" for part in model_parts), "trainable weights", "audio tokens")
     model_columns = (*model_columns, "GFLOP encoders", "GFLOP bridge", "GFLOP LLM")
     told = "Seconds are means over runs, memory the most of any."
-    return ["## Cost", told, table(run_columns, run_rows), PART_NOTE, table(model_columns, model_rows)]
+    return ["## Cost", told, table(run_columns, run_rows), part_note(study), table(model_columns, model_rows)]
 
 
 def number(value: float | None, form: str) -> str:
