@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from salmonn_lab.batch import GENERATION, Batch, Prediction, Sample
 from salmonn_lab.data.collate import collate
@@ -66,3 +67,19 @@ def without_times(path: Path) -> list[Prediction]:
         return replace(prediction, meta={**prediction.meta, GENERATION: generation})
 
     return [untimed(prediction) for prediction in read_predictions(path)]
+
+
+def tiny_experiment(folder: Path, settings: Path, corpus: Path, runs: str, steps: int = 6) -> Path:
+    """Write an experiment whose runs train the miniature model and answer the five clips; return its folder."""
+    values = yaml.safe_load(settings.read_text())
+    del values["out_dir"]
+    values["trainer"]["max_steps"] = steps
+    values["evaluation"] = {"benchmarks": [str(corpus)], "before": []}
+    values["loggers"] = {"tensorboard": None}
+    folder.mkdir(parents=True)
+    (folder / "base.yaml").write_text(yaml.safe_dump(values))
+    (folder / "sweep.py").write_text(
+        '"""How many queries?"""\nfrom salmonn_lab.experiment import Sweep, grid\n'
+        f"SWEEP = Sweep(base={str(folder / 'base.yaml')!r}, baseline={{'model.bridge.num_queries': 1}}, runs={runs})\n"
+    )
+    return folder

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,17 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.slow
-def test_several_runs_encode_each_clip_once(
+def test_twelve_runs_encode_each_clip_once(
     load: Load, corpus: Path, tmp_path: Path, encoded: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained on, validated on and measured, by three runs and once more; one of them has one encoder of the two."""
-    measured, plain = f"evaluation.benchmarks=[{corpus}]", "evaluation.benchmarks=[]"
-    axes = [[measured], [plain, "model.bridge.num_queries=2"], [plain, "model.audio_encoder=null", "seed=3"]]
-    for number, changes in enumerate(axes):
+    """Trained on, validated on and measured, by all runs and once more; a third of them has one encoder of the two."""
+    levels = ["model.bridge.level=window", "model.bridge.level=sequence"]
+    queries = ["model.bridge.num_queries=1", "model.bridge.num_queries=2"]
+    runs = [*product(levels, queries, ["seed=0", "seed=1", "model.audio_encoder=null"])]
+    assert len(runs) == 12
+    for number, axes in enumerate(runs):
         common = ["evaluation.before=[]", "trainer.max_steps=3", f"out_dir={tmp_path / str(number)}"]
-        fit(load(*common, *changes))
+        fit(load(*common, *axes, f"evaluation.benchmarks=[{corpus}]"))
     assert encoded == {"WhisperSpeechEncoder": 5, "Yamnet": 5}
     monkeypatch.setattr(sys, "argv", ["evaluate", "--run", str(tmp_path / "0"), f"benchmarks=[{corpus}]"])
     evaluate.main()

@@ -12,29 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from samples import tiny_experiment
 
-from salmonn_lab.experiment import Experiment, load_experiment
-from salmonn_lab.jobs import state_of
+from salmonn_lab.experiment import Experiment, Planned, load_experiment
+from salmonn_lab.jobs import PROMPT, state_of, work
 from salmonn_lab.slurm import read_options, submit
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "scontrol", "mungekey")
 MISSING = [name for name in PROGRAMS if shutil.which(name) is None]
-FIT = """
-import json, os, pathlib, sys, time
-values = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
-folder = pathlib.Path(values["out_dir"])
-with (folder.parent / "starts.txt").open("a") as file:
-    file.write(folder.name + (" resumed" if "--resume" in sys.argv else " new") + chr(10))
-assert os.environ["SLURM_JOB_NAME"] == "interactive"
-(folder / "config.yaml").write_text(pathlib.Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
-if "--resume" not in sys.argv and "seed=3" in sys.argv:
-    time.sleep(600)
-time.sleep(1)
-(folder / "provenance.json").write_text(json.dumps({"seconds": {"measuring after": 1.0}}))
-(folder / "scores.json").write_text("[]")
-"""
-"""What stands for `salmonn_lab.fit` in a job: the run with seed 3 works until it is stopped, and is quick when it comes
-back."""
 
 
 def test_options_are_read_and_mistakes_named() -> None:
@@ -52,33 +38,23 @@ def test_options_are_read_and_mistakes_named() -> None:
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
-    """Return an experiment of six runs; in jobs, `fit` is the stand-in, everything else of the kit is real."""
-    package = Path(__file__).parents[1] / "salmonn_lab"
-    shadow = tmp_path / "shadow" / "salmonn_lab"
-    shadow.mkdir(parents=True)
-    for entry in package.iterdir():
-        if entry.name not in ("fit.py", "__pycache__"):
-            (shadow / entry.name).symlink_to(entry)
-    (shadow / "fit.py").write_text(FIT)
-    path = os.pathsep.join([str(shadow.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    monkeypatch.setenv("PYTHONPATH", path)
-    monkeypatch.chdir(tmp_path)  # `python -m` looks there first
-    folder = tmp_path / "seeds"
-    folder.mkdir()
-    (folder / "base.yaml").write_text("checkpoint_every: 7\n")
-    (folder / "sweep.py").write_text(
-        '"""Which seed?"""\nfrom salmonn_lab.experiment import Sweep, grid\n'
-        f"SWEEP = Sweep(base={str(folder / 'base.yaml')!r}, baseline={{}}, runs=grid({{'seed': [0, 1, 2, 3, 4, 5]}}))\n"
-    )
-    return load_experiment(folder)
+def experiment(settings: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """Return an experiment of six runs."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return load_experiment(six_runs(tmp_path / "seeds", settings, corpus))
 
 
-def starts(experiment: Experiment) -> list[str]:
-    return sorted((experiment.runs_folder / "starts.txt").read_text().splitlines())
+def six_runs(folder: Path, settings: Path, corpus: Path) -> Path:
+    runs = "grid({'model.bridge.num_queries': [1], 'seed': [0, 1, 2, 3, 4, 5]})"
+    return tiny_experiment(folder, settings, corpus, runs, steps=100)
 
 
-def wait_until(condition: object, seconds: float = 300.0) -> None:
+def starts(run: Planned) -> list[bool]:
+    """Return for each time that a run was started whether it was resumed, as its log has it."""
+    return ["--resume" in line for line in run.log.read_text().splitlines() if line.startswith(PROMPT)]
+
+
+def wait_until(condition: object, seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -91,7 +67,8 @@ def test_the_local_executor_takes_the_same_path(experiment: Experiment) -> None:
     pending = experiment.planned[:2]
     submitted = submit(pending, experiment.runs_folder / ".slurm", {"cluster": "local", "time": 10}, 2)
     assert [job.result() for job in submitted] == ["done", "done"]
-    assert starts(experiment) == ["seed=0 new", "seed=1 new"]
+    assert [starts(run) for run in pending] == [[False], [False]]
+    assert all(run.done() for run in pending)
 
 
 CONFIGURATION = """
@@ -166,23 +143,30 @@ def told(*words: str) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=f"needs Debian's slurm-wlm and munge; there is no {', '.join(MISSING)}")
 @pytest.mark.skipif(os.geteuid() != 0, reason="slurmd is started as root")
-def test_six_runs_of_an_array_are_done_though_one_is_preempted(experiment: Experiment, cluster: Path) -> None:
+def test_six_runs_of_an_array_are_done_though_one_is_preempted(
+    experiment: Experiment, cluster: Path, settings: Path, corpus: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("submitit")
     options = {"partition": "main", "time": 30, "cpus": 1}
     submitted = submit(experiment.planned, experiment.runs_folder / ".slurm", options, 2)
-    slow = experiment.planned[3]
-    wait_until(slow.run.config_file.is_file)
-    assert state_of(slow) == "running"
-    (job,) = [job for job, run in zip(submitted, experiment.planned, strict=True) if run is slow]
+    preempted = experiment.planned[3]
+    wait_until(preempted.run.checkpoint.is_file)
+    assert state_of(preempted) == "running"
+    (job,) = [job for job, run in zip(submitted, experiment.planned, strict=True) if run is preempted]
     job._interrupt()  # SIGTERM, then the signal of preemption, as Slurm sends them
+    wait_until(lambda: state_of(preempted) == "begun")
+    reached = torch.load(preempted.run.checkpoint, weights_only=True)["global_step"]
+    assert 0 < reached < 100, "it was stopped too late to show anything"
     wait_until(lambda: all(run.done() for run in experiment.planned))
-    assert starts(experiment) == [
-        *(f"seed={seed} new" for seed in range(4)),
-        "seed=3 resumed",
-        "seed=4 new",
-        "seed=5 new",
-    ]
-    assert [json.loads(run.run.scores.read_text()) for run in experiment.planned] == [[]] * 6
+    assert [starts(run) for run in experiment.planned] == [[False]] * 3 + [[False, True]] + [[False]] * 2
+    assert [json.loads(run.run.scores.read_text())[0]["benchmark"] for run in experiment.planned] == ["corpus"] * 6
+
+    straight = load_experiment(six_runs(tmp_path / "straight", settings, corpus)).planned[3]
+    work([straight])
+    weights, wanted = (torch.load(run.run.checkpoint, weights_only=True)["state_dict"] for run in (preempted, straight))
+    assert weights.keys() == wanted.keys()
+    assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
+
     again = submit(experiment.planned[:1], experiment.runs_folder / ".slurm", options, 2)
     assert again[0].result() == "done"
-    assert len(starts(experiment)) == 7
+    assert starts(experiment.planned[0]) == [False]

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
-from samples import without_times
+from samples import tiny_experiment, without_times
 
 from salmonn_lab import estimate, jobs, sweep
 from salmonn_lab.config import to_yaml
@@ -347,21 +346,6 @@ def test_features_are_encoded_before_the_first_run_once_for_each_set_of_encoders
 
 
 # With real runs
-
-
-def tiny_experiment(folder: Path, settings: Path, corpus: Path, runs: str, steps: int = 6) -> Path:
-    values = yaml.safe_load(settings.read_text())
-    del values["out_dir"]
-    values["trainer"]["max_steps"] = steps
-    values["evaluation"] = {"benchmarks": [str(corpus)], "before": []}
-    values["loggers"] = {"tensorboard": None}
-    folder.mkdir(parents=True)
-    (folder / "base.yaml").write_text(yaml.safe_dump(values))
-    (folder / "sweep.py").write_text(
-        '"""How many queries?"""\nfrom salmonn_lab.experiment import Sweep, grid\n'
-        f"SWEEP = Sweep(base={str(folder / 'base.yaml')!r}, baseline={{'model.bridge.num_queries': 1}}, runs={runs})\n"
-    )
-    return folder
 
 
 @pytest.mark.slow
