@@ -247,6 +247,7 @@ ASSETS = {
             (),
             build_asterisk,
             size=300_000,
+            version=2,
         ),
     )
 }

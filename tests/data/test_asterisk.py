@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from salmonn_lab.batch import Example, Segment
 from salmonn_lab.data.corpora import asterisk
 from salmonn_lab.data.manifest import read_manifest
 
@@ -82,7 +83,7 @@ def test_prepare_writes_splits_that_share_no_text(tmp_path: Path) -> None:
     counts = asterisk.prepare(tmp_path / "out", write(tmp_path, lines))
     read = {
         name: list(read_manifest(tmp_path / f"out/asterisk_{name}.jsonl"))
-        for name in ("all", "train", "validation", "test")
+        for name in ("all", "train", "validation", "test", "joined_train", "joined_validation")
     }
     assert {name: len(examples) for name, examples in read.items()} | {
         "not_speech": 1,
@@ -99,6 +100,46 @@ def test_prepare_writes_splits_that_share_no_text(tmp_path: Path) -> None:
     assert counts["train"] > counts["test"] > counts["validation"] > 0
     assert all(Path(example.audio[0].path).is_file() for example in read["all"])
     assert "CC-BY-SA-3.0" in (tmp_path / "out/LICENSE.txt").read_text()
+
+
+def test_joined_clips_say_their_prompts_in_order_and_stay_in_their_split(tmp_path: Path) -> None:
+    lines = {f"prompt/{number}": f"Prompt number {number}." for number in range(200)}
+    asterisk.prepare(tmp_path / "out", write(tmp_path, lines))
+    for name, count in asterisk.JOINED.items():
+        said = {prompt.audio[0].path: prompt for prompt in read_manifest(tmp_path / f"out/asterisk_{name}.jsonl")}
+        joined = list(read_manifest(tmp_path / f"out/asterisk_joined_{name}.jsonl"))
+        assert len(joined) == count
+        assert {len(clip.audio) for clip in joined} == {2, 3, 4, 5}
+        assert {segment.path for clip in joined for segment in clip.audio} == said.keys()
+        for clip in joined:
+            parts = [said[segment.path] for segment in clip.audio]
+            assert clip.target == " ".join(part.target for part in parts)
+            assert clip.references == (" ".join(part.references[0] for part in parts),)
+            assert clip.duration == pytest.approx(sum(part.duration or 0.0 for part in parts))
+
+
+def test_joined_clips_are_no_longer_than_sixteen_seconds() -> None:
+    prompts = [
+        Example(
+            str(seconds),
+            (Segment(f"{seconds}.wav"),),
+            "asr",
+            "word",
+            references=("Word.",),
+            duration=seconds,
+            meta={"words": 1},
+        )
+        for seconds in range(1, 13)
+    ]
+    joined = asterisk.join(prompts, 30)
+    assert len(joined) == 30
+    assert max(clip.duration or 0.0 for clip in joined) <= asterisk.JOINED_SECONDS
+    assert joined == asterisk.join(prompts, 30)
+    assert {segment.path for clip in joined for segment in clip.audio} == {f"{seconds}.wav" for seconds in range(1, 9)}
+
+
+def test_too_few_prompts_are_not_joined() -> None:
+    assert asterisk.join([], 3) == []
 
 
 def test_a_text_keeps_its_split_whatever_else_there_is() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
+import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,11 @@ SHARES = (("train", 70), ("validation", 8), ("test", 22))
 MIN_TEST_WORDS = 3
 """Shorter prompts are single digits, letters and names: trained on, but not what a word error rate should rest on."""
 MAX_SECONDS = 30.0
+JOINED = {"train": 240, "validation": 24}
+"""How many clips of several prompts: few prompts are long, and training on short ones alone teaches no end of a long
+answer."""
+JOINED_PROMPTS = (2, 5)
+JOINED_SECONDS = 16.0
 LICENSE = """\
 The recordings and transcripts are those of the Debian packages asterisk-core-sounds-en and asterisk-core-sounds-en-wav.
 Copyright 2003-2010 Allison Smith (http://www.theivrvoice.com), who recorded them, paid for by Digium, Inc.
@@ -127,11 +134,45 @@ def split_of(text: str) -> str:
     raise AssertionError("SHARES do not add up to 100")
 
 
-def prepare(folder: Path, root: Path | None = None) -> dict[str, int]:
-    """Write `asterisk_all.jsonl`, `asterisk_{train,validation,test}.jsonl` and `LICENSE.txt`; return what was counted.
+def join(prompts: Sequence[Example], count: int) -> list[Example]:
+    """Return `count` clips of two to five prompts and at most 16 s each, always the same ones.
 
-    No text is in two splits. `all` and `test` hold prompts of three words and more. The recordings stay where they are.
-    Prompts of over 30 s, which SALMONN cannot hear whole, are left out.
+    Prompts are drawn without repeats until too few are left, then anew. None is joined where fewer than five are short.
+    """
+    fewest, most = JOINED_PROMPTS
+    short = [prompt for prompt in prompts if (prompt.duration or 0.0) <= JOINED_SECONDS / fewest]
+    if len(short) < most:
+        return []
+    generator = random.Random(0)
+    joined: list[Example] = []
+    left: list[Example] = []
+    while len(joined) < count:
+        size = generator.randint(fewest, most)
+        if len(left) < size:
+            left = generator.sample(short, len(short))
+        parts, left = left[:size], left[size:]
+        seconds = sum(part.duration or 0.0 for part in parts)
+        if seconds <= JOINED_SECONDS:
+            joined.append(
+                Example(
+                    id=f"joined-{len(joined)}",
+                    audio=tuple(segment for part in parts for segment in part.audio),
+                    task="asr",
+                    target=" ".join(part.target for part in parts),
+                    references=(" ".join(part.references[0] for part in parts),),
+                    duration=seconds,
+                    meta={"words": sum(part.meta["words"] for part in parts)},
+                )
+            )
+    return joined
+
+
+def prepare(folder: Path, root: Path | None = None) -> dict[str, int]:
+    """Write the manifests `asterisk_SET.jsonl` and `LICENSE.txt`; return how many each set holds and what was left out.
+
+    The sets are `all`, `train`, `validation`, `test`, `joined_train` and `joined_validation`. No text is in two splits.
+    `all` and `test` hold prompts of three words and more. The recordings stay where they are. Prompts of over 30 s,
+    which SALMONN cannot hear whole, are left out.
     """
     prompts = scan(root)
     heard = [example for example in prompts.examples if (example.duration or 0.0) <= MAX_SECONDS]
@@ -140,6 +181,7 @@ def prepare(folder: Path, root: Path | None = None) -> dict[str, int]:
     for name, _ in SHARES:
         pool = long if name == "test" else heard
         sets[name] = [example for example in pool if split_of(example.target) == name]
+    sets |= {f"joined_{name}": join(sets[name], count) for name, count in JOINED.items()}
     for name, examples in sets.items():
         write_manifest(folder / f"asterisk_{name}.jsonl", examples)
     (folder / "LICENSE.txt").write_text(LICENSE, encoding="utf-8")
