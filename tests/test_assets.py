@@ -285,7 +285,7 @@ def test_two_processes_at_once_make_an_asset_once(toy: Asset, tmp_path: Path) ->
     wait_for_build(tmp_path, first)
     second = start_slow_toy(toy, tmp_path)
     assert second.stderr is not None
-    assert second.stderr.readline() == "waiting for toy, which is being fetched elsewhere\n"
+    assert second.stderr.readline() == "waiting for toy, which is being fetched already\n"
     (tmp_path / "go").touch()
     said = [process.communicate(timeout=60) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], said

@@ -21,6 +21,7 @@ from salmonn_lab.console import run_command
 from salmonn_lab.estimate import Pace, Work, estimates
 from salmonn_lab.experiment import Experiment, Planned, load_experiment
 from salmonn_lab.jobs import Lock, begin, is_locked, last_words, share_of_machine, state_of, work
+from salmonn_lab.slurm import Attempt
 
 FAKE = """
 import json, pathlib, sys, time
@@ -122,6 +123,18 @@ def test_a_run_that_was_begun_is_resumed_and_a_new_one_is_not(experiment: Experi
     assert state_of(begun) == "begun"
     work(experiment.planned[:2])
     assert [(run.folder / "resumed.txt").read_text() for run in experiment.planned[:2]] == ["False", "True"]
+
+
+def test_the_run_of_a_slurm_job_does_not_take_itself_for_the_jobs_task(
+    experiment: Experiment, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake("import os; (folder / 'job.txt').write_text(os.environ['SLURM_JOB_NAME'])")
+    monkeypatch.setenv("SLURM_JOB_NAME", "salmonn_lab")
+    assert Attempt(experiment.planned[0], retry=False)() == "done"
+    assert (experiment.planned[0].folder / "job.txt").read_text() == "interactive"
+    fake("sys.exit(2)")
+    with pytest.raises(RuntimeError, match="failed; see "):
+        Attempt(experiment.planned[1], retry=False)()
 
 
 def test_two_sweeps_at_once_share_the_runs(experiment: Experiment, fake: Fake) -> None:

@@ -149,7 +149,7 @@ def fill(asset: Asset, folder: Path, bar: Progress, stopped: Event) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        console.print(f"waiting for {asset.name}, which is being fetched elsewhere")
+        console.print(f"waiting for {asset.name}, which is being fetched already")
         lock.acquire()
     try:
         if size_on_disk(asset) is None:
