@@ -151,7 +151,9 @@ def test_an_evaluation_killed_by_the_system_goes_on_to_the_report_of_the_straigh
     assert without_times(run.folder) == without_times(straight)
 
 
-@pytest.mark.parametrize("batches", [1, 2, 3])
+@pytest.mark.parametrize(
+    "batches", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_only_what_is_missing_is_answered(
     run: runs.Run,
     corpus: Path,

@@ -124,7 +124,7 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_weights_of_the_straight_run(se
     ("stop", "options"),
     [
         pytest.param(1, [], marks=pytest.mark.slow),
-        (3, []),
+        pytest.param(3, [], marks=pytest.mark.slow),
         pytest.param(5, [], marks=pytest.mark.slow),
         (1, ["features={folder}/store", "optim.align_steps=3", "model.bridge.num_queries=6"]),
         pytest.param(

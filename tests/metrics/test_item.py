@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def values(metric: ItemMetric) -> dict[str, float]:
     return {key: score.item() for key, score in scores.items()}
 
 
+@cache
 def whole(kind: str) -> dict[str, float]:
     metric = fresh(kind)
     add(metric, range(COUNT))
