@@ -464,12 +464,16 @@ def slices(measured: Measured, outputs: Sequence[Prediction], seconds: Sequence[
             divisions[key] = names
     found = []
     for key, names in divisions.items():
-        order = (
-            [duration_name(edge) for edge in (0.0, *EDGES)] if key == "duration" else sorted(set(filter(None, names)))
-        )
+        present = {name for name in names if name}
+        if key == "duration":
+            order = [name for edge in (0.0, *EDGES) if (name := duration_name(edge)) in present]
+        elif all(map(str.isdecimal, present)):
+            order = sorted(present, key=int)
+        else:
+            order = sorted(present)
         for name in order:
             chosen = np.array([other == name for other in names])
-            if name and 0 < chosen.sum() < len(names):
+            if chosen.sum() < len(names):
                 found.append(Slice(key, name, measured.interval(chosen), bool(chosen.sum() < FEW)))
     return tuple(found)
 

@@ -114,7 +114,14 @@ def test_what_the_metric_cannot_parse_breaks_a_rule() -> None:
 def test_slices_divide_by_duration_and_meta_and_say_when_they_are_small() -> None:
     rows = [("a", "a"), ("b", "a")] * 30
     meta = [
-        {"gender": "female" if index % 2 else "male", "id": index, "loud": index < 10, "one": "x", "list": ["y"]}
+        {
+            "gender": "female" if index % 2 else "male",
+            "id": index,
+            "loud": index < 10,
+            "one": "x",
+            "list": ["y"],
+            "words": 9 + index % 2,
+        }
         for index in range(60)
     ]
     found = analyze(ASR, predict(rows, meta), examples([0.5, 3.0, 25.0] * 20), {})
@@ -126,6 +133,8 @@ def test_slices_divide_by_duration_and_meta_and_say_when_they_are_small() -> Non
         ("gender", "male", 30, False),
         ("loud", "no", 50, False),
         ("loud", "yes", 10, True),
+        ("words", "9", 30, False),
+        ("words", "10", 30, False),
     ]
     values = {row.name: row.score.value for row in found.slices}
     assert (values["female"], values["male"]) == (1.0, 0.0)
