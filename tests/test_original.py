@@ -56,11 +56,12 @@ def prompts(case: str, order: list[int]) -> list[str]:
 
 QUICK = "window"
 """The case that is compared at every turn; the others are with the slow tests."""
-
-
-@pytest.mark.parametrize(
+each_case = pytest.mark.parametrize(
     "case", [case if case == QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 )
+
+
+@each_case
 def test_tokens_log_probabilities_and_texts_are_the_originals_whatever_shares_the_batch(case: str) -> None:
     model, expected = load(case), load_file(GOLDEN / f"{case}.expected.safetensors")
     for order in ORDERS:
@@ -79,7 +80,7 @@ def test_tokens_log_probabilities_and_texts_are_the_originals_whatever_shares_th
                 assert answers[row] == original.removeprefix("<s>").removesuffix("</s>").strip()
 
 
-@pytest.mark.parametrize("case", CASES)
+@each_case
 def test_losses_are_the_originals_at_every_lora_scale(case: str, padded_llm: Path) -> None:
     model = load(case, padded_llm)
     for index, sample in enumerate(CASES[case]["samples"]):

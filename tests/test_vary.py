@@ -76,6 +76,7 @@ def folders(run: runs.Run, names: list[str]) -> dict[str, Path]:
     }
 
 
+@pytest.mark.slow
 def test_the_scale_of_the_training_changes_nothing_and_silence_makes_clips_alike(
     run: runs.Run, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
