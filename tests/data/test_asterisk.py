@@ -126,7 +126,7 @@ def test_joined_clips_are_no_longer_than_sixteen_seconds() -> None:
             "asr",
             "word",
             references=("Word.",),
-            duration=seconds,
+            duration=float(seconds),
             meta={"words": 1},
         )
         for seconds in range(1, 13)
