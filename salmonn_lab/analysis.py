@@ -468,7 +468,7 @@ def slices(measured: Measured, outputs: Sequence[Prediction], seconds: Sequence[
         if key == "duration":
             order = [name for edge in (0.0, *EDGES) if (name := duration_name(edge)) in present]
         elif all(map(str.isdecimal, present)):
-            order = sorted(present, key=int)
+            order = sorted(sorted(present), key=int)  # 01 and 1 are two names
         else:
             order = sorted(present)
         for name in order:
