@@ -80,9 +80,9 @@ def predicting_trainer(options: dict[str, Any], name: str, *callbacks: Callback)
 def examples_of(names: Sequence[str]) -> list[Benchmark]:
     """Return the examples of those benchmarks whose data is there."""
     found = []
-    for name in names:
+    for benchmark in map(benchmarks.find, names):
         with suppress(FileNotFoundError):
-            found.append(Benchmark(read_manifest(resolve(benchmarks.find(name).manifest))))
+            found.append(Benchmark(read_manifest(resolve(benchmark.manifest))))
     return found
 
 

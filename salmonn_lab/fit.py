@@ -23,7 +23,7 @@ from salmonn_lab.config import RunConfig, load_config, to_yaml
 from salmonn_lab.console import console, progress, run_command, table
 from salmonn_lab.data.modules import SpeechDataModule, check_data
 from salmonn_lab.encode import clips_of, fill
-from salmonn_lab.evaluate import data_module, measure, publish
+from salmonn_lab.evaluate import data_module, find_benchmarks, measure, publish
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
 from salmonn_lab.plain import read_plain
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
@@ -41,8 +41,10 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
 
     Raises:
         FileExistsError: if `out_dir` holds a run and `resume` is False.
+        ValueError: if there is no such benchmark.
         FloatingPointError: when the loss is not finite; the clips of the batch are named.
     """
+    find_benchmarks(config.evaluation.benchmarks)  # one that is not there is better known now than after training
     run = runs.start(config, resume=resume)
     config = run.config()
     with timed(run, "preparation"):

@@ -67,5 +67,6 @@ def quiet_libraries() -> None:
     """Keep hints and progress of libraries that a user of the commands cannot act on off the terminal."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table of trainer.profiler
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # what it could do faster with more packages
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"(transformers|lightning)\.")

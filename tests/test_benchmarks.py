@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from salmonn_lab.assets import find_ready
+from salmonn_lab.assets import find_ready, prepared
 from salmonn_lab.batch import LIKELIHOOD, Example, Prediction, Score, Segment
 from salmonn_lab.benchmarks import (
     BENCHMARKS,
@@ -149,6 +149,16 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_a_missing_manifest_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"mine\.jsonl: no such manifest"):
         find(tmp_path / "mine.jsonl")
+
+
+def test_a_prepared_manifest_is_found_by_its_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SALMONN_LAB_DATA", str(tmp_path))
+    path = prepared.location("data:librispeech/dev-clean")
+    with pytest.raises(FileNotFoundError, match=r"python -m salmonn_lab\.prepare librispeech"):
+        find("data:librispeech/dev-clean")
+    write(path, ["asr"])
+    benchmark = find("data:librispeech/dev-clean")
+    assert (benchmark.name, benchmark.manifest, benchmark.headline) == (path.stem, "data:librispeech/dev-clean", "wer")
 
 
 @pytest.mark.parametrize(

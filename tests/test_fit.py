@@ -336,6 +336,12 @@ def test_bad_settings_end_fit_with_one_line_that_names_them(settings: Path, over
     assert_one_line(call("fit", "--config", settings, override), BAD_OVERRIDES[override])
 
 
+def test_a_benchmark_that_is_not_there_is_known_before_training(settings: Path, call: Call) -> None:
+    result = call("fit", "--config", settings, "evaluation={before: [], benchmarks: [absent.jsonl]}")
+    assert_one_line(result, "absent.jsonl: no such manifest")
+    assert not Path(load_config([settings], []).out_dir).exists()
+
+
 def assert_one_line(result: subprocess.CompletedProcess[str], said: str) -> None:
     """Check that a command ended with exit code 2 and one line, which says what is wrong."""
     assert result.returncode == 2, result.stderr

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from salmonn_lab.assets import resolve
 from salmonn_lab.batch import LIKELIHOOD, Prediction, Score
 from salmonn_lab.benchmarks.measures import METRICS, TASKS, References
 from salmonn_lab.benchmarks.table import BENCHMARKS, Benchmark
@@ -24,16 +25,20 @@ from salmonn_lab.metrics.verification import EqualErrorRate
 def find(name_or_path: str | Path) -> Benchmark:
     """Return a benchmark of the table, or one made of a manifest, judged as the tasks in it are.
 
+    Args:
+        name_or_path: of the table; or a file, `asset:NAME/FILE` or `data:CORPUS/SPLIT`.
+
     Raises:
+        FileNotFoundError: the corpus of `data:` was not prepared.
         ValueError: there is neither; or the manifest's tasks have no metric, or not the same ones; or its file is named
             as a benchmark of the table; or what scores it is not installed.
     """
     name = str(name_or_path)
-    path = Path(name)
     if name in BENCHMARKS:
         return scorable(BENCHMARKS[name])
+    path = Path(resolve(name))
     if path.suffix in (".json", ".jsonl") or path.is_file():
-        return scorable(from_manifest(path))
+        return scorable(from_manifest(name, path))
     near = difflib.get_close_matches(name, BENCHMARKS, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise ValueError(f"no benchmark or manifest '{name}'; there are {', '.join(BENCHMARKS)}.{hint}")
@@ -49,8 +54,8 @@ def scorable(benchmark: Benchmark) -> Benchmark:
     return benchmark
 
 
-def from_manifest(path: Path) -> Benchmark:
-    """Return the benchmark that a manifest makes, named as its file."""
+def from_manifest(reference: str, path: Path) -> Benchmark:
+    """Return the benchmark that the manifest at `path` makes, named as its file."""
     if path.stem in BENCHMARKS:
         raise ValueError(
             f"{path}: '{path.stem}' is a benchmark of the table; ask for it by its name, or give the manifest another"
@@ -62,7 +67,7 @@ def from_manifest(path: Path) -> Benchmark:
     measure = TASKS[tasks[0]]
     if any(TASKS[task] != measure for task in tasks):
         raise ValueError(f"{path}: tasks {', '.join(tasks)} are not measured alike; give each a manifest of its own")
-    return Benchmark(path.stem, tasks[0], str(path), measure.metrics, measure.headline, measure.higher_is_better)
+    return Benchmark(path.stem, tasks[0], reference, measure.metrics, measure.headline, measure.higher_is_better)
 
 
 def metrics_for(benchmark: Benchmark, references: References | None = None) -> dict[str, ItemMetric]:

@@ -11,9 +11,6 @@ from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from peft import LoraConfig as PeftLoraConfig
-from peft import get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
@@ -133,6 +130,27 @@ def quantization_config(config: LLMConfig) -> BitsAndBytesConfig | None:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
 
 
+# PEFT is imported where it is used: it brings bitsandbytes where that is installed, and takes seconds that commands
+# without a model need not wait for.
+
+
+def add_adapters(model: nn.Module, lora: LoraConfig) -> Any:
+    """Return a model with LoRA on the layers of those names."""
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import get_peft_model
+
+    return get_peft_model(
+        model,
+        PeftLoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(lora.targets),
+        ),
+    )
+
+
 class Rows(NamedTuple):
     """What the LLM reads, padding only on one side."""
 
@@ -185,16 +203,7 @@ class LanguageModel(nn.Module):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.gradient_checkpointing = config.gradient_checkpointing
         if lora is not None:
-            model = get_peft_model(
-                model,
-                PeftLoraConfig(
-                    task_type="CAUSAL_LM",
-                    r=lora.rank,
-                    lora_alpha=lora.alpha,
-                    lora_dropout=lora.dropout,
-                    target_modules=list(lora.targets),
-                ),
-            )
+            model = add_adapters(model, lora)
         self.model = model
         if lora is not None and lora.scale is not None:
             self.set_lora_scale(lora.scale)
@@ -224,16 +233,20 @@ class LanguageModel(nn.Module):
     def train(self, mode: bool = True) -> LanguageModel:
         """Put only LoRA into training mode, or the whole LM where gradient checkpointing needs it to work at all."""
         super().train(mode and self.gradient_checkpointing)
-        for module in self.modules():
-            if isinstance(module, LoraLayer):
-                cast(nn.Module, module).train(mode)
+        for adapter in self.adapters():
+            adapter.train(mode)
         return self
+
+    def adapters(self) -> list[Any]:
+        """Return the layers that have LoRA."""
+        from peft.tuners.lora import LoraLayer
+
+        return [module for module in self.modules() if isinstance(module, LoraLayer)]
 
     def set_lora_scale(self, scale: float) -> None:
         """Multiply every low-rank update by `scale` in place of alpha / rank."""
-        for module in self.modules():
-            if isinstance(module, LoraLayer):
-                module.scaling.update(dict.fromkeys(module.scaling, scale))
+        for adapter in self.adapters():
+            adapter.scaling.update(dict.fromkeys(adapter.scaling, scale))
 
     def token_losses(self, audio: AudioTokens, batch: Batch) -> Float[Tensor, " targets"]:
         """Return the negative log-likelihood, in nats, of every target token of the batch, row after row.
