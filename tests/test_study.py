@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ RIGHT = {1: 0.4, 2: 0.4, 4: 0.9}
 """The share of words that each number of queries gets right: 1 and 2 are the same but for luck, 4 is better."""
 
 
-@pytest.fixture(autouse=True)
-def _works(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _works() -> Iterator[None]:
     def work_of(config: Any) -> Work:
         queries = config.model.bridge.num_queries
         return Work({"Whisper": 5 * 10**9, "Bridge": queries * 10**9, "LanguageModel": 10**10}, 30 * queries, 0.1, 1000)
 
-    monkeypatch.setattr(study, "work_of", work_of)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "work_of", work_of)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,20 @@ def done(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
 def experiment(tmp_path: Path, done: Path) -> Experiment:
     """Return a copy of it that a test may change."""
     return load_experiment(shutil.copytree(done, tmp_path / "queries"))
+
+
+@pytest.fixture(scope="module")
+def found(done: Path) -> study.Study:
+    """Return what its runs say together."""
+    return study.study(load_experiment(done))
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory, done: Path) -> Path:
+    """Return a copy of it with its report, to be read alone."""
+    folder = shutil.copytree(done, tmp_path_factory.mktemp("reported") / "queries")
+    write_study(folder)
+    return folder
 
 
 def finish(run: Planned) -> None:
@@ -101,22 +118,26 @@ def said(generator: np.random.Generator, right: float) -> str:
 
 def written(experiment: Experiment) -> Any:
     write_study(experiment.folder)
-    return json.loads((experiment.folder / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    return content(experiment.folder)
 
 
-def test_equal_settings_are_told_equal_and_a_better_one_better(experiment: Experiment) -> None:
-    found = {row.setting: row for row in study.study(experiment).comparisons}
-    assert list(found) == ["num_queries=2", "num_queries=4"]
-    assert found["num_queries=2"].p_holm > 0.05
-    assert found["num_queries=2"].low < 0 < found["num_queries=2"].high
-    assert found["num_queries=4"].p_holm < 0.01
-    assert found["num_queries=4"].high < -0.3
-    assert all(row.seeds for row in found.values())
-    assert found["num_queries=4"].p_holm == pytest.approx(2 * found["num_queries=4"].p)
+def content(folder: Path) -> Any:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
-def test_scores_are_means_over_seeds(experiment: Experiment) -> None:
-    first = study.study(experiment).settings[0]
+def test_equal_settings_are_told_equal_and_a_better_one_better(found: study.Study) -> None:
+    rows = {row.setting: row for row in found.comparisons}
+    assert list(rows) == ["num_queries=2", "num_queries=4"]
+    assert rows["num_queries=2"].p_holm > 0.05
+    assert rows["num_queries=2"].low < 0 < rows["num_queries=2"].high
+    assert rows["num_queries=4"].p_holm < 0.01
+    assert rows["num_queries=4"].high < -0.3
+    assert all(row.seeds for row in rows.values())
+    assert rows["num_queries=4"].p_holm == pytest.approx(2 * rows["num_queries=4"].p)
+
+
+def test_scores_are_means_over_seeds(found: study.Study) -> None:
+    first = found.settings[0]
     score = first.scores[0]
     values = [single.value for single in score.seeds.values()]
     assert (score.benchmark, score.metric, len(values)) == ("numbers", "wer", 3)
@@ -126,8 +147,8 @@ def test_scores_are_means_over_seeds(experiment: Experiment) -> None:
     assert (first.baseline, first.done, first.planned) == (True, 3, 3)
 
 
-def test_costs_are_means_over_runs_and_memory_is_the_most_of_any(experiment: Experiment) -> None:
-    cost = study.study(experiment).settings[1].cost
+def test_costs_are_means_over_runs_and_memory_is_the_most_of_any(found: study.Study) -> None:
+    cost = found.settings[1].cost
     assert cost is not None
     assert cost.seconds == {"training": 201.0, "measuring after": 10.0}
     assert (cost.total_seconds, cost.memory_gib, cost.tokens) == (211.0, 3.0, 60)
@@ -135,16 +156,15 @@ def test_costs_are_means_over_runs_and_memory_is_the_most_of_any(experiment: Exp
     assert cost.gflops == {"Whisper": 5.0, "Bridge": 2.0, "LanguageModel": 10.0}
 
 
-def test_missing_and_failed_runs_are_named(experiment: Experiment) -> None:
-    found = study.study(experiment)
+def test_missing_and_failed_runs_are_named(found: study.Study, experiment: Experiment) -> None:
     assert found.absent == (study.Absent("num_queries=4,seed=2", "failed", "error: out of <memory>"),)
     (experiment.planned[0].folder / "scores.json").unlink()
     states = {row.run: row.state for row in study.study(load_experiment(experiment.folder)).absent}
     assert states == {"num_queries=1,seed=0": "begun", "num_queries=4,seed=2": "failed"}
 
 
-def test_facts_that_runs_do_not_share_are_told(experiment: Experiment) -> None:
-    (row,) = study.study(experiment).differing
+def test_facts_that_runs_do_not_share_are_told(found: study.Study) -> None:
+    (row,) = found.differing
     assert row.fact == "git"
     assert set(row.values) == {"abc", "def-dirty"}
     assert row.values["def-dirty"] == ("num_queries=1,seed=0", "num_queries=2,seed=0", "num_queries=4,seed=0")
@@ -192,9 +212,9 @@ def test_a_report_of_no_finished_run_is_refused(experiment: Experiment) -> None:
         write_study(experiment.folder)
 
 
-def test_scores_jsonl_holds_a_line_for_every_score_of_every_run(experiment: Experiment) -> None:
-    found = written(experiment)
-    lines = [json.loads(line) for line in (experiment.folder / "scores.jsonl").read_text().splitlines()]
+def test_scores_jsonl_holds_a_line_for_every_score_of_every_run(reported: Path) -> None:
+    found = content(reported)
+    lines = [json.loads(line) for line in (reported / "scores.jsonl").read_text().splitlines()]
     assert len(lines) == 8 * len(found["measurements"][0]["metrics"])
     headline = [line for line in lines if line["metric"] == "wer"]
     assert [(line["run"], line["seed"]) for line in headline[:2]] == [
@@ -205,14 +225,14 @@ def test_scores_jsonl_holds_a_line_for_every_score_of_every_run(experiment: Expe
     assert (headline[0]["git"], headline[0]["seconds"], headline[0]["count"]) == ("def-dirty", 110.0, ITEMS)
 
 
-def test_pages_are_made_of_report_json_alone_and_say_the_same_numbers(experiment: Experiment) -> None:
-    found = written(experiment)
+def test_pages_are_made_of_report_json_alone_and_say_the_same_numbers(reported: Path) -> None:
+    found = content(reported)
     for suffix, render in study_pages.RENDERERS.items():
-        assert render(found) == (experiment.folder / f"report.{suffix}").read_text(encoding="utf-8")
+        assert render(found) == (reported / f"report.{suffix}").read_text(encoding="utf-8")
     score, difference = found["settings"][2]["scores"][0], found["comparisons"][1]
     text = f"{100 * score['value']:.1f} %"
     page, markdown, tex = (
-        (experiment.folder / f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "md", "tex")
+        (reported / f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "md", "tex")
     )
     assert f'data-value="{score["value"]}"' in page
     assert text in page
@@ -220,19 +240,18 @@ def test_pages_are_made_of_report_json_alone_and_say_the_same_numbers(experiment
     assert f"{100 * difference['value']:+.1f}" in markdown
     assert f"{100 * score['value']:.1f}\\,\\%" in tex
     assert tex.count("*") == 2  # one in the comment that explains it
-    rows = list(csv.DictReader(io.StringIO((experiment.folder / "report.csv").read_text(encoding="utf-8"))))
+    rows = list(csv.DictReader(io.StringIO((reported / "report.csv").read_text(encoding="utf-8"))))
     (row,) = [row for row in rows if row["num_queries"] == "4" and row["metric"] == "wer"]
     assert (float(row["value"]), float(row["difference"])) == (score["value"], difference["value"])
     assert (row["seeds"], float(row["seconds"])) == ("2", found["settings"][2]["cost"]["total_seconds"])
 
 
-def test_the_page_asks_for_nothing_and_shows_text_as_it_is(experiment: Experiment) -> None:
-    written(experiment)
-    page = (experiment.folder / "report.html").read_text(encoding="utf-8")
+def test_the_page_asks_for_nothing_and_shows_text_as_it_is(reported: Path) -> None:
+    page = (reported / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", page)
     assert "<h1>How many &lt;queries&gt; are enough?</h1>" in page
     assert f"<p>{BACKGROUND.strip()}</p>" in page
-    markdown = (experiment.folder / "report.md").read_text(encoding="utf-8")
+    markdown = (reported / "report.md").read_text(encoding="utf-8")
     assert f"# queries\n\nHow many \\<queries\\> are enough?\n\n{BACKGROUND.strip()}\n\n## " in markdown
     assert "out of &lt;memory&gt;" in page
     assert page.count("<script") == page.count("</script>") == 1
@@ -241,11 +260,13 @@ def test_the_page_asks_for_nothing_and_shows_text_as_it_is(experiment: Experimen
     assert page.count("<circle") == 3 * 3 + 3 * 3  # marks, and keys in the table and in two legends
 
 
-def test_a_report_is_made_again_byte_for_byte(experiment: Experiment) -> None:
-    written(experiment)
-    first = {file.name: file.read_bytes() for file in experiment.folder.iterdir() if file.is_file()}
-    written(experiment)
-    assert {file.name: file.read_bytes() for file in experiment.folder.iterdir() if file.is_file()} == first
+def test_a_report_is_made_again_byte_for_byte(experiment: Experiment, reported: Path) -> None:
+    write_study(experiment.folder)
+    first, again = (
+        {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+        for folder in (reported, experiment.folder)
+    )
+    assert first == again
     assert {"report.html", "report.md", "report.json", "report.tex", "report.csv", "scores.jsonl"} <= set(first)
 
 
