@@ -32,7 +32,6 @@ from salmonn_lab.data.manifest import read_manifest, write_manifest
 from salmonn_lab.data.modules import SourceConfig
 from salmonn_lab.encode import clips_of, fill
 from salmonn_lab.evaluate import data_module
-from salmonn_lab.model.llm import fastest_dtype
 from salmonn_lab.progress import quiet_libraries
 from salmonn_lab.salmonn import Salmonn
 
@@ -55,7 +54,6 @@ def configure(pairing: str, options: argparse.Namespace, folder: Path) -> RunCon
     overrides += ["data.batch_budget=1000000", "data.validation=[]", "evaluation.benchmarks=[]", "evaluation.before=[]"]
     overrides += [f"data.epoch_size={options.steps * options.batch_size}", f"optim.align_steps={options.align_steps}"]
     config = runs.localize(load_config([QUICKSTART], overrides))
-    config = runs.with_dtype(config, fastest_dtype())
     chosen = {
         example.audio: example
         for source in config.data.sources
