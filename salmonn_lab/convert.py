@@ -13,9 +13,9 @@ import torch
 from salmonn_lab import runs
 from salmonn_lab.config import RunConfig, to_yaml
 from salmonn_lab.console import console, run_command
+from salmonn_lab.files import write_atomically
 from salmonn_lab.model.checkpoint import Coverage, read_original, to_original
 from salmonn_lab.plain import read_plain
-from salmonn_lab.predictions import write_atomically
 from salmonn_lab.progress import quiet_libraries
 from salmonn_lab.salmonn import ModelConfig, Salmonn, original_config
 

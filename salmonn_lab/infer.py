@@ -13,8 +13,8 @@ from salmonn_lab.batch import Example, Prediction, Segment
 from salmonn_lab.console import run_command
 from salmonn_lab.data.modules import Benchmark
 from salmonn_lab.evaluate import data_module
+from salmonn_lab.files import write_atomically
 from salmonn_lab.model.llm import DecodingConfig
-from salmonn_lab.predictions import write_atomically
 from salmonn_lab.progress import quiet_libraries
 
 LONGEST_SECONDS = 3600.0

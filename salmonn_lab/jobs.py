@@ -21,7 +21,7 @@ import torch
 
 from salmonn_lab.console import console
 from salmonn_lab.experiment import Planned, State
-from salmonn_lab.predictions import write_atomically
+from salmonn_lab.files import write_atomically
 
 LAST_LINES = 12
 """Of its log, that a failed run keeps."""

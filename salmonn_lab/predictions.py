@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from salmonn_lab.batch import Prediction
+from salmonn_lab.files import naming, write_atomically
 
 KEYS = tuple(field.name for field in fields(Prediction))
 PROVENANCE = "provenance.json"
@@ -139,28 +139,6 @@ def read_predictions(path: Path) -> list[Prediction]:
         else:
             predictions.append(_prediction(tail, f"{path}:{len(lines) + 1}"))
     return predictions
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with naming(path):
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name a file in errors of writing to it: once it is open, the system's do not."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
 
 
 def _line(prediction: Prediction) -> str:

@@ -23,8 +23,9 @@ from salmonn_lab.benchmarks import Benchmark, Published
 from salmonn_lab.data.audio import SAMPLE_RATE, AudioError, read_audio
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.experiment import SWEEP_FILE, load_experiment
+from salmonn_lab.files import write_atomically
 from salmonn_lab.metrics.health import KINDS, examine, health
-from salmonn_lab.predictions import read_predictions, write_atomically
+from salmonn_lab.predictions import read_predictions
 from salmonn_lab.progress import quiet_libraries
 
 COLUMNS = ("benchmark", "metric", "before training", "after training", "95 % interval", "n", "baseline or published")

@@ -24,10 +24,10 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from salmonn_lab import assets
 from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
 from salmonn_lab.console import console
+from salmonn_lab.files import write_atomically
 from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
 from salmonn_lab.model.llm import fastest_dtype
 from salmonn_lab.plain import read_plain
-from salmonn_lab.predictions import write_atomically
 from salmonn_lab.salmonn import ModelConfig, Salmonn, original_config
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "torchaudio", "torchmetrics", "jiwer", "omegaconf")

@@ -1,0 +1,77 @@
+"""Small files that are written whole or not at all, and JSON whose errors name its file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader, a kill or a power cut sees the old one or the new one, never a part.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; the file is named, and what it held is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with naming(path), temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Write a folder's entries to disk, so that a file renamed into it survives a power cut; a no-op on Windows."""
+    with suppress(PermissionError):  # Windows cannot open a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in errors of writing to it: once it is open, the system's do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """Value of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not UTF-8, not JSON, nested too deeply or holds a number of too many digits; the file and,
+            where there is one, the line are named.
+    """
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: malformed JSON: {error.msg}, column {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: the file is not UTF-8: {error.reason}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: its JSON is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Object in a JSON file; errors as in `read_json`, and ValueError where it holds anything but an object."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
