@@ -101,9 +101,7 @@ class Planned:
 
     def done(self) -> bool:
         """Tell whether it was trained and measured to the end."""
-        if not self.run.scores.is_file() or self.failure.is_file() or not self.run.provenance_file.is_file():
-            return False
-        return "measuring after" in self.run.provenance().get("seconds", {})
+        return not self.failure.is_file() and self.run.finished()
 
     def error(self) -> str:
         """Return the last words of a run that failed."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, LambdaCallback, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.callbacks import LambdaCallback, LearningRateMonitor
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from salmonn_lab import report, runs
@@ -28,7 +27,19 @@ from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
 from salmonn_lab.plain import read_plain
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
 from salmonn_lab.salmonn import Salmonn
+from salmonn_lab.training.checkpoints import (
+    LOSS,
+    PREVIOUS,
+    BestCheckpoint,
+    DurableCheckpointIO,
+    LastCheckpoint,
+    owes_validation,
+    settle,
+)
+from salmonn_lab.training.metrics_csv import MetricsCsv, rewind
 
+VALIDATING = ("accelerator", "devices", "num_nodes", "strategy", "precision", "limit_val_batches")
+"""Trainer options that a validation outside training takes over from it."""
 ESTIMATED_TEXT = (40, 20)
 """Tokens of text, and how many of them are predicted, of the clip that `--estimate` weighs."""
 
@@ -37,18 +48,30 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
     """Measure, train, measure again and report; everything lands in `config.out_dir`.
 
     With `resume`, a run that was stopped at any moment goes on from its last checkpoint and ends with the weights
-    of a run that was never stopped.
+    of a run that was never stopped; one that is finished stays as it is.
 
     Raises:
         FileExistsError: if `out_dir` holds a run and `resume` is False.
-        ValueError: if there is no such benchmark.
+        ValueError: if there is no such benchmark; or a manifest has changed since the training began that is resumed.
         FloatingPointError: when the loss is not finite; the clips of the batch are named.
     """
     find_benchmarks(config.evaluation.benchmarks)  # one that is not there is better known now than after training
     run = runs.start(config, resume=resume)
+    if run.finished():
+        console.print(
+            f"{run.folder} is finished: nothing is left to do. python -m salmonn_lab.evaluate --run {run.folder} "
+            "measures it on other benchmarks",
+            soft_wrap=True,
+        )
+        return run
     config = run.config()
+    if runs.first_process():
+        _, remark = settle(run.checkpoint.parent)
+        if remark:
+            console.print(remark, soft_wrap=True)
     with timed(run, "preparation"):
         local = runs.localize(config)
+        hashes = check_manifests(run, local)
         lightning.seed_everything(config.seed, verbose=False)
         model = Salmonn(local.model, local.optim, seed=config.seed)
         if config.init_from and not run.checkpoint.is_file():
@@ -56,7 +79,6 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
             if runs.first_process():
                 console.print(f"init_from {config.init_from}: {coverage}")
         data = data_module(local, model)
-        hashes = {source.manifest: runs.file_hash(Path(source.manifest)) for source in local.data.sources}
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=(counts := parameters(model)))
         if runs.first_process():
             console.print(f"{counts['total'] / 1e6:,.1f} M weights, {counts['trainable'] / 1e6:,.1f} M of them learn")
@@ -79,22 +101,47 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
     return run
 
 
+def check_manifests(run: runs.Run, config: RunConfig) -> dict[str, str]:
+    """Hash of each manifest that a run trains and validates on, by path; `config` is localized.
+
+    Raises:
+        ValueError: one has changed since the training began that is to be resumed; the file is named.
+    """
+    paths = [source.manifest for source in (*config.data.sources, *config.data.validation)]
+    hashes = {path: runs.file_hash(Path(path)) for path in paths if Path(path).is_file()}
+    recorded = run.provenance().get("manifests", {}) if run.checkpoint.is_file() else {}
+    for path, digest in hashes.items():
+        if recorded.get(path, digest) != digest:
+            raise ValueError(
+                f"{path} has changed since the training of {run.folder} began: put the manifest back as it was to "
+                "resume, or start a new run with another out_dir=..."
+            )
+    return hashes
+
+
 def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.Run, so_far: Callable[[], None]) -> None:
     """Train from the last checkpoint, or from the start, to the end, and leave the last checkpoint there.
 
     `so_far` is called with every checkpoint: what a run took until then counts, though the process may be killed.
     """
-    resumed = int(read_plain(run.checkpoint)["global_step"]) if run.checkpoint.is_file() else 0
-    options = config.trainer
+    checkpoint = read_plain(run.checkpoint) if run.checkpoint.is_file() else {}
+    resumed = int(checkpoint.get("global_step", 0))
+    owed = owes_validation(checkpoint) and bool(config.data.validation)
+    options = dict(config.trainer)
     if isinstance(options.get("val_check_interval"), int):  # batches of the whole training, not of an epoch
         options = {"check_val_every_n_epoch": None, **options}
-    logged = loggers(config, run, resumed)
+    if runs.first_process():
+        rewind(run.folder / "metrics.csv", resumed, without=LOSS if owed else None)
+    logged = loggers(config, run)
     rates = [LearningRateMonitor()] if logged else []
+    folder = run.checkpoint.parent
+    best = [BestCheckpoint(folder)] if config.data.validation else []
     trainer = lightning.Trainer(
-        **{"enable_model_summary": False, **options},
+        **{"enable_model_summary": False, **options, "plugins": with_durable_checkpoints(options.get("plugins"))},
         logger=logged,
         callbacks=[
-            *checkpoints(config, run),
+            LastCheckpoint(folder, config.checkpoint_every),
+            *best,
             LambdaCallback(on_save_checkpoint=lambda *_: so_far()),
             PartClock(run),
             *rates,
@@ -105,10 +152,48 @@ def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.R
     )
     check_strategy(config, trainer)
     model.total_steps = total_steps(config, data, trainer)
+    if owed:
+        validate(model, data, checkpoint, config, logged, best[0])
     trainer.fit(model, data, ckpt_path=run.checkpoint if resumed else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.save_checkpoint(run.checkpoint)
+    if runs.first_process():
+        (folder / PREVIOUS).unlink(missing_ok=True)
+
+
+def with_durable_checkpoints(plugins: Any) -> list[Any]:
+    """Lightning's plugins that a config asks for, and the one that writes checkpoints."""
+    given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
+    return [*given, DurableCheckpointIO()]
+
+
+def validate(
+    model: Salmonn,
+    data: SpeechDataModule,
+    checkpoint: Mapping[str, Any],
+    config: RunConfig,
+    logged: Sequence[Logger],
+    best: BestCheckpoint,
+) -> None:
+    """Run the validation that a kill cut short at the step of a checkpoint, which Lightning would skip."""
+    model.load_checkpoint(checkpoint, "the checkpoint")
+    step = int(checkpoint["global_step"])
+    console.print(f"the validation of step {step} was cut short and is run again")
+    options = {key: value for key, value in config.trainer.items() if key in VALIDATING}
+    validator = lightning.Trainer(
+        **{"enable_model_summary": False, "enable_checkpointing": False, **options},
+        logger=False,
+        callbacks=progress_callbacks("validation"),
+        use_distributed_sampler=False,
+    )
+    loss = validator.validate(model, datamodule=data, verbose=False)[0][LOSS]
+    for logger in logged:
+        logger.log_metrics({LOSS: loss, "epoch": int(checkpoint["epoch"])}, step - 1)
+        logger.save()
+    if validator.is_global_zero:
+        best.save_validated(checkpoint, loss)
+    validator.strategy.barrier()
 
 
 def check_strategy(config: RunConfig, trainer: lightning.Trainer) -> None:
@@ -122,60 +207,49 @@ def check_strategy(config: RunConfig, trainer: lightning.Trainer) -> None:
 
 
 def total_steps(config: RunConfig, data: SpeechDataModule, trainer: lightning.Trainer) -> int:
-    """Return the optimizer steps of the whole training, over which the learning rate decays.
+    """Optimizer steps of the whole training, over which the learning rate decays: Lightning stops at the first limit.
 
     `trainer.estimated_stepping_batches` is not asked: it starts the loaders before a checkpoint is read.
+
+    Raises:
+        ValueError: nothing says when training ends.
     """
-    if trainer.max_steps > 0:
-        return trainer.max_steps
-    if not trainer.max_epochs or trainer.max_epochs < 0:
+    limits = []
+    if trainer.max_steps >= 0:
+        limits.append(trainer.max_steps)
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        data.trainer = trainer
+        data.setup("fit")
+        batches = limited(len(data.train_dataloader()), trainer.limit_train_batches)
+        limits.append(math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs)
+    if not limits:
         raise ValueError("trainer.max_steps or trainer.max_epochs must say when training ends")
-    data.trainer = trainer
-    data.setup("fit")
-    batches = len(data.train_dataloader())
-    return math.ceil(batches / trainer.accumulate_grad_batches) * trainer.max_epochs
+    if config.trainer.get("max_time") is not None and runs.first_process():
+        console.print(
+            f"trainer.max_time may end training before the learning rate has decayed over {min(limits)} steps"
+        )
+    return min(limits)
 
 
-def loggers(config: RunConfig, run: runs.Run, step: int) -> list[Logger]:
-    """Return the configured loggers; a resumed metrics.csv keeps its rows up to the step that is resumed."""
+def limited(batches: int, limit: int | float) -> int:
+    """Batches of an epoch under `trainer.limit_train_batches`: a number of them, or a fraction."""
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def loggers(config: RunConfig, run: runs.Run) -> list[Logger]:
+    """Configured loggers."""
     made: list[Logger] = []
     for name, options in config.loggers.items():
         if options is None:
             continue
         if name == "csv":
-            made.append(csv_logger(run.folder, step, **options))
+            made.append(MetricsCsv(run.folder, **options))
         elif name == "tensorboard":
             made.append(TensorBoardLogger(run.folder, name="tensorboard", version="", **options))
         elif name == "wandb":
             made.append(WandbLogger(**{"save_dir": run.folder, "name": run.folder.name, **options}))
         else:
             made.append(MLFlowLogger(**{"run_name": run.folder.name, **options}))
-    return made
-
-
-def csv_logger(folder: Path, step: int, **options: Any) -> CSVLogger:
-    """Return a logger to `metrics.csv`. Lightning's deletes what an earlier process wrote, so that is read first."""
-    file, rows = folder / "metrics.csv", []
-    if step and file.is_file() and runs.first_process():
-        *lines, _ = file.read_text().split("\n")  # what follows the last end of line was torn by a kill
-        rows = [row for row in csv.DictReader(lines) if int(row["step"]) < step]
-        file.unlink()
-    logger = CSVLogger(folder, name="", version="", **{"flush_logs_every_n_steps": 10, **options})
-    for row in rows:
-        numbers = {key: float(value) for key, value in row.items() if value and key != "step"}
-        logger.experiment.log_metrics(numbers, int(row["step"]))
-    return logger
-
-
-def checkpoints(config: RunConfig, run: runs.Run) -> list[Callback]:
-    """Return what writes `last.ckpt` every so many steps, and `best.ckpt` where there is a validation loss."""
-    folder = run.checkpoint.parent
-    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
-    made: list[Callback] = [
-        ModelCheckpoint(filename="last", every_n_train_steps=config.checkpoint_every, **common),
-    ]
-    if config.data.validation:
-        made.append(ModelCheckpoint(filename="best", monitor="val_loss", **common))
     return made
 
 

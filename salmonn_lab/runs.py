@@ -94,6 +94,12 @@ class Run:
         known = self.provenance() if self.provenance_file.is_file() else {}
         write_atomically(self.provenance_file, json.dumps(known | facts, indent=2) + "\n")
 
+    def finished(self) -> bool:
+        """Whether it was trained and measured to the end."""
+        if not self.scores.is_file() or not self.provenance_file.is_file():
+            return False
+        return "measuring after" in self.provenance().get("seconds", {})
+
     def facts(self) -> dict[str, str]:
         """Return the provenance as one line of text each, nested facts with dotted names."""
         return {"run": self.folder.name} | {key: str(value) for key, value in flatten(self.provenance()).items()}
@@ -117,11 +123,15 @@ def start(config: RunConfig, *, resume: bool) -> Run:
             raise FileExistsError(f"{run.folder} holds a run: continue it with --resume, or choose another out_dir=...")
         if changed := changes(run.config(), config):
             raise ValueError(f"{run.folder} was made with another configuration; it differs in {', '.join(changed)}")
+        if not run.provenance_file.is_file():
+            run.record(**environment())
         return run
     run.folder.mkdir(parents=True, exist_ok=True)
     settled = with_dtype(config, fastest_dtype()) if config.model.llm.dtype == "fastest" else config
-    write_atomically(run.config_file, to_yaml(settled))
+    # The configuration comes last: a folder that has one is a run, and lacks nothing.
+    run.provenance_file.unlink(missing_ok=True)
     run.record(started=datetime.now(UTC).isoformat(timespec="seconds"), **environment())
+    write_atomically(run.config_file, to_yaml(settled))
     return run
 
 

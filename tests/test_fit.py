@@ -4,11 +4,13 @@ import csv
 import importlib
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +19,7 @@ import soundfile
 import torch
 from samples import WORDS, waveform, without_times
 
+from salmonn_lab import runs
 from salmonn_lab.batch import Batch
 from salmonn_lab.config import load_config
 from salmonn_lab.console import run_command
@@ -205,6 +208,132 @@ def test_alignment_alone_asks_for_the_word_pieces_of_the_targets(
     wanted = {tokenizer.eos_token_id, *itertools.chain(*tokenizer(WORDS, add_special_tokens=False)["input_ids"])}
     assert seen[0] is not None
     assert seen[0].tolist() == sorted(wanted)
+
+
+def rates_of(folder: Path) -> list[float]:
+    with (folder / "metrics.csv").open() as file:
+        rates = {row["step"]: float(row["lr-AdamW/pg1"]) for row in csv.DictReader(file) if row["lr-AdamW/pg1"]}
+    return list(rates.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (["trainer.max_epochs=2"], 6),
+        (["trainer.max_steps=-1", "trainer.max_epochs=4", "trainer.limit_train_batches=2"], 8),
+        (["trainer.max_steps=-1", "trainer.max_epochs=3", "trainer.limit_train_batches=0.7"], 6),
+        (["trainer.max_steps=4", "trainer.max_epochs=2"], 4),
+        (["trainer.max_steps=-1", "trainer.max_epochs=2", "trainer.accumulate_grad_batches=2"], 2),
+    ],
+)
+def test_the_learning_rate_decays_until_training_ends_whatever_ends_it(
+    settings: Path, options: list[str], steps: int
+) -> None:
+    optim = "optim={lr: 0.03, min_lr: 0.01, warmup_steps: 1, warmup_start_lr: 0.01}"
+    run = fit(load_config([settings], [optim, "evaluation.before=[]", "data.validation=[]", *options]))
+    rates = rates_of(run.folder)
+    assert len(rates) == steps
+    # The cosine from 0.03 at step 0 to 0.01 at `steps`; the last step taken is the one before.
+    expected = 0.01 + 0.02 * (1 + math.cos(math.pi * (steps - 1) / steps)) / 2
+    assert rates[-1] == pytest.approx(expected, rel=1e-6)
+    assert max(rates) == rates[1] < 0.03
+
+
+def test_training_without_an_end_is_refused(settings: Path, call: Call) -> None:
+    ended = call("fit", "--config", settings, "trainer.max_steps=-1", "evaluation.before=[]")
+    assert_one_line(ended, "trainer.max_steps or trainer.max_epochs must say when training ends")
+
+
+class CutShortError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [5, 8])
+def test_a_validation_that_a_kill_cut_short_is_run_on_resuming(
+    settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    every = ["trainer.val_check_interval=1", "evaluation.before=[]", "trainer.num_sanity_val_steps=0"]
+    straight = fit(load_config([settings], [*every, f"out_dir={tmp_path / 'straight'}"]))
+    config = load_config([settings], every)
+    original = Salmonn.validation_step
+
+    def validation_step(self: Salmonn, batch: Batch, batch_idx: int) -> None:
+        if self.global_step == step and batch_idx == 1:
+            raise CutShortError
+        original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Salmonn, "validation_step", validation_step)
+        with pytest.raises(CutShortError):
+            fit(config)
+    fit(config, resume=True)
+    losses = []
+    for folder in (straight.folder, tmp_path / "run"):
+        with (folder / "metrics.csv").open() as file:
+            losses.append({int(row["step"]): float(row["val_loss"]) for row in csv.DictReader(file) if row["val_loss"]})
+    assert list(losses[1]) == list(range(8))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    best = [
+        torch.load(run / "checkpoints" / "best.ckpt", weights_only=True) for run in (straight.folder, tmp_path / "run")
+    ]
+    assert best[0]["global_step"] == best[1]["global_step"] == 1 + min(losses[0], key=losses[0].__getitem__)
+    assert_equal_weights(tmp_path / "run", straight.folder)
+
+
+def test_resuming_a_finished_run_loads_no_model_and_leaves_its_record_alone(
+    settings: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fit(load_config([settings], ["trainer.max_steps=1", "evaluation.before=[]"]))
+    record = run.provenance_file.read_bytes()
+    monkeypatch.setattr(Salmonn, "__init__", lambda *_: pytest.fail("a model was loaded"))
+    ended = call("fit", "--config", settings, "trainer.max_steps=1", "evaluation.before=[]", "--resume")
+    assert ended.returncode == 0, ended.stderr
+    assert f"{run.folder} is finished" in ended.stderr.replace("\n", " ")
+    assert run.provenance_file.read_bytes() == record
+
+
+def test_a_run_whose_manifest_was_edited_is_not_resumed(
+    settings: Path, corpus: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = tmp_path / "edited.jsonl"
+    edited.write_text(corpus.read_text().replace('"audio": "', f'"audio": "{corpus.parent}/'))
+    options = [f"data.sources=[{{manifest: {edited}}}]", "evaluation.before=[]"]
+    original = Salmonn.training_step
+
+    def training_step(self: Salmonn, batch: Batch, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 2:
+            raise CutShortError
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Salmonn, "training_step", training_step)
+        with pytest.raises(CutShortError):
+            fit(load_config([settings], options))
+    record = json.loads((tmp_path / "run" / "provenance.json").read_text())["manifests"]
+    edited.write_text(edited.read_text().replace("three", "eerht"))
+    assert_one_line(
+        call("fit", "--config", settings, *options, "--resume"), f"{edited} has changed since the training of"
+    )
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["manifests"] == record
+
+
+def test_a_run_has_its_provenance_before_it_has_its_configuration(
+    settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config([settings], [])
+
+    def killed(*_: object) -> None:
+        raise CutShortError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "to_yaml", killed)
+        with pytest.raises(CutShortError):
+            runs.start(config, resume=False)
+    run = runs.Run(Path(config.out_dir))
+    assert not run.config_file.exists()
+    assert runs.start(config, resume=False).provenance()["python"]
+    run.provenance_file.unlink()
+    assert runs.start(config, resume=True).provenance()["libraries"]["torch"] == version("torch")
 
 
 def test_init_from_starts_with_the_weights_of_a_run_and_refuses_another_bridge(settings: Path, tmp_path: Path) -> None:
