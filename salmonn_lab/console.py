@@ -17,11 +17,11 @@ MENDABLE = (ValueError, OSError, FloatingPointError)
 """Errors that say what a user can change."""
 
 
-def progress() -> Progress:
-    """Return a progress display with count, elapsed and remaining time; use it as a context manager."""
+def progress(*, bar_width: int = 40) -> Progress:
+    """Progress display with count, elapsed and remaining time, to be used as a context manager."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),

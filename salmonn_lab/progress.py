@@ -95,7 +95,7 @@ class StepBar(ProgressBar):
         """Open the display in the first process."""
         super().setup(trainer, pl_module, stage)
         if trainer.is_global_zero and self._display is None:
-            self._display = progress()
+            self._display = progress(bar_width=20)
             self._display.start()
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -111,7 +111,9 @@ class StepBar(ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Advance the bar of alignment or of what follows, whose steps take longer."""
         phase = phase_of(self.name, trainer.global_step - 1, pl_module)
-        values = "  ".join(f"{key} {float(value):.3f}" for key, value in trainer.progress_bar_metrics.items())
+        shown = {"align_loss": "loss"} if phase.name != self.name else {"train_loss": "loss", "val_loss": "val"}
+        metrics = trainer.progress_bar_metrics
+        values = "  ".join(f"{shown[key]} {float(metrics[key]):.3f}" for key in shown if key in metrics)
         total = phase.end - phase.first if phase.end > 0 else None
         self._advance(phase.name, trainer.global_step - phase.first, total, values)
 
