@@ -23,6 +23,7 @@ column is what; the manifest is named as the file, and measured as its task is:
   config: en-US                # of a dataset of the hub, as are the next two
   split: train                 # test, if left out
   revision: 75900a7            # a commit; without one, the next reading may give something else
+  answers: number              # where numbers could be choices too: text, letter, number (from 0), number_from_1
   task: asr                    # how outputs are judged: asr, audiocaption, sound_label, audio_QA, ...
   columns:
     audio: audio               # 'audio', if left out; decoded by this kit, not by the dataset
@@ -98,6 +99,7 @@ def prepare_hub(arguments: list[str]) -> None:
         config=found.config,
         split=found.split,
         revision=found.revision,
+        answers=found.answers,
     )
     manifest = options.out / f"{name}.jsonl"
     write_manifest(manifest, reading)

@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
         "meta": pa.string(),  # JSON: free-form
     }
 )
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raise it whenever `SCHEMA` or the checks change: cached tables of older versions are then left alone."""
 ROWS_AT_ONCE = 10_000
 
@@ -271,6 +271,8 @@ def _row(record: Any) -> dict[str, Any]:
     references = record.get("references") or []
     if not isinstance(references, list) or not all(isinstance(reference, str) for reference in references):
         raise ValueError("key 'references' must be a list of strings")
+    if len(references) > 1 and not all(reference.strip() for reference in references):
+        raise ValueError("key 'references' holds an empty text beside others, so that an empty output would be right")
     if not record.get("target") and not references:
         raise ValueError("key 'target' is empty, and there are no 'references'")
     meta = record.get("meta") or {}

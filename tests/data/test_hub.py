@@ -189,6 +189,100 @@ def test_an_answer_may_be_the_number_of_a_choice_and_one_that_is_no_choice_is_le
     assert reading.left_out == {"none of the choices is the answer": ["000001"]}
 
 
+FAULTS = Path(__file__).parents[1] / "golden" / "hub"
+
+
+def test_a_label_of_minus_one_is_unlabelled_and_not_the_last_class(tmp_path: Path) -> None:
+    reading = hub.read(FAULTS / "unlabelled.parquet", "sound_label", Columns("label"), tmp_path)
+    names = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(FAULTS / "unlabelled.parquet"))[
+        "label"
+    ].names
+    assert [example.target for example in reading] == [names[0], names[1], names[2]]
+    assert reading.left_out == {"no label": ["000002"]}
+
+
+def labelled(path: Path, labels: list[Any], feature: Any) -> Path:
+    features = {"text": feature, "audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
+    audio = [{"bytes": encoded("wav"), "path": None} for _ in labels]
+    dataset = datasets.Dataset.from_dict({"text": labels, "audio": audio}, features=datasets.Features(features))
+    dataset.to_parquet(path)
+    return path
+
+
+def test_a_null_label_is_unlabelled_and_one_without_a_name_is_refused(tmp_path: Path) -> None:
+    kinds = datasets.ClassLabel(names=["dog", "cat"])
+    reading = hub.read(labelled(tmp_path / "a.parquet", [1, None], kinds), "sound_label", Columns("text"), tmp_path)
+    assert [example.target for example in reading] == ["cat"]
+    assert reading.left_out == {"no label": ["000001"]}
+    # What a newer list of names may leave behind: the file's column of integers under another feature.
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    table = table.set_column(0, "text", pyarrow.array([1, 2])).replace_schema_metadata(table.schema.metadata)
+    pyarrow.parquet.write_table(table, tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"row 1: column 'text' has the label 2, there are 2 names"):
+        hub.read(tmp_path / "b.parquet", "sound_label", Columns("text"), tmp_path)
+
+
+def test_lists_of_labels_are_lists_of_their_names(tmp_path: Path) -> None:
+    kinds = datasets.List(datasets.ClassLabel(names=["dog", "cat", "bird"]))
+    file = labelled(tmp_path / "a.parquet", [[2, 0, -1]], kinds)
+    table = pyarrow.parquet.read_table(file)
+    text = table.append_column("answer", pyarrow.array(["bird"]))
+    pyarrow.parquet.write_table(text, file)
+    (example,) = hub.read(file, "sound_label", Columns("answer", references="text"), tmp_path)
+    assert example.references == ("bird", "dog")
+
+
+def test_a_null_reference_is_dropped_so_that_an_empty_answer_is_not_perfect(tmp_path: Path) -> None:
+    file = FAULTS / "null_reference.parquet"
+    reading = hub.read(file, "asr", Columns("t", references="r"), tmp_path)
+    assert [example.references for example in reading] == [("turn on the light",), ("and off",)]
+    assert reading.mended == {"a reference without text": ["000000", "000001"]}
+    rows = [{"r": [None, "  "], **row("one", encoded("wav"))}]
+    (alone,) = hub.read(parquet(tmp_path / "a.parquet", rows), "asr", Columns("text", references="r"), tmp_path)
+    assert alone.references == ("one",), "the target, where no reference is left"
+
+
+def numbered(folder: Path, numbers: Sequence[int], options: Sequence[str] = ("3", "4", "5"), **more: Any) -> list[str]:
+    rows = [optioned(answer, options=list(options)) for answer in numbers]
+    columns = Columns("text", question="q", choices="options")
+    reading = hub.read(parquet(folder / "n.parquet", rows), "audio_QA", columns, folder / "audio", **more)
+    return [example.target for example in reading]
+
+
+def test_integers_are_choices_where_only_that_fits_and_counts_where_only_that_does(tmp_path: Path) -> None:
+    assert numbered(tmp_path, [3, 5, 4]) == ["3", "5", "4"]
+    assert numbered(tmp_path, [0, 2, 1]) == ["3", "5", "4"]
+    assert numbered(tmp_path, [1, 2], ("0", "1", "2")) == ["1", "2"]
+
+
+def test_integers_that_may_be_choices_or_counts_are_refused_until_the_description_says(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"row 0: the answer 2 may be the choice '2', or the number of '3'"):
+        numbered(tmp_path, [2, 1], ("1", "2", "3"))
+    assert numbered(tmp_path, [0, 2, 1], ("1", "2", "3")) == ["1", "3", "2"], "0 is no choice"
+    assert numbered(tmp_path, [1, 2], ("1", "2", "3"), answers="text") == ["1", "2"]
+    assert numbered(tmp_path, [1, 2], ("1", "2", "3"), answers="number") == ["2", "3"]
+    assert numbered(tmp_path, [1, 2], ("1", "2", "3"), answers="number_from_1") == ["1", "2"]
+
+
+def test_integers_that_may_count_from_one_are_refused_until_the_description_says(tmp_path: Path) -> None:
+    colours = ("Red", "Green", "Blue")
+    with pytest.raises(
+        ValueError, match=r"row 1: the answer is 3 of 3 choices and no row's is 0, so they may count from"
+    ):
+        numbered(tmp_path, [1, 3], colours)
+    assert numbered(tmp_path, [1, 3], colours, answers="number_from_1") == ["Red", "Blue"]
+    assert numbered(tmp_path, [1, 2], colours) == ["Green", "Blue"]
+
+
+def test_a_letter_is_a_letter_where_the_description_says_so(tmp_path: Path) -> None:
+    rows = [optioned("A", options=["B", "A"])]
+    columns = Columns("text", question="q", choices="options")
+    file = parquet(tmp_path / "a.parquet", rows)
+    (text,) = hub.read(file, "audio_QA", columns, tmp_path / "audio")
+    (letter,) = hub.read(file, "audio_QA", columns, tmp_path / "audio", answers="letter")
+    assert (text.target, letter.target) == ("A", "B")
+
+
 def test_a_dataset_is_described_by_a_file(tmp_path: Path) -> None:
     parquet(tmp_path / "clips/a.parquet", [row("one", encoded("wav"))])
     write(tmp_path / "mine.yaml", "source: clips\ntask: asr\ncolumns: {target: text, meta: [text]}\n")
@@ -208,6 +302,10 @@ def test_a_dataset_is_described_by_a_file(tmp_path: Path) -> None:
         ("source: a\ntask: asr\ncolumns: {}", r"mine.yaml: columns: no key 'target'"),
         ("sorce: a\ntask: asr\ncolumns: {target: x}", r"mine.yaml: unknown key 'sorce'; did you mean 'source'\?"),
         ("source: a\ntask: asr\ncolumns: {target: x, sound: y}", r"columns: unknown key 'sound'; known keys: target,"),
+        (
+            "source: a\ntask: asr\nanswers: index\ncolumns: {target: x}",
+            r"mine.yaml: key 'answers' must be one of text, letter, number, number_from_1, got 'index'",
+        ),
         ("source: a\ntask: 3\ncolumns: {target: x}", r"mine.yaml: key 'task' must be a str, got 3"),
         ("source: a\ntask: asr\ncolumns: {target: x, meta: y}", r"columns: key 'meta' must be a list, got 'y'"),
         ("source: a\ntask: asr\ncolumns: text", r"mine.yaml: key 'columns' must be a dict, got 'text'"),

@@ -67,7 +67,7 @@ EXAMPLES = st.builds(
     task=TEXT,
     target=TEXT,
     question=st.just("") | TEXT,
-    references=st.lists(TEXT, max_size=3).map(tuple),
+    references=st.lists(TEXT.filter(str.strip), max_size=3).map(tuple),
     duration=st.none() | st.floats(0.01, 1000),
     meta=st.dictionaries(TEXT, st.integers(-9, 9) | TEXT | st.booleans(), max_size=3),
 )
@@ -155,6 +155,7 @@ def test_another_process_can_read_a_manifest_sent_to_it(tmp_path: Path) -> None:
         ({**LINE, "audio": {"path": "x", "duration": 0}}, r":2: key 'audio.duration' must be above 0"),
         ({**LINE, "duration": "3 s"}, r":2: key 'duration' must be a number of seconds, got '3 s'"),
         ({**LINE, "duration": float("nan")}, r":2: key 'duration' must be a number of seconds"),
+        ({**LINE, "references": ["one", " "]}, r":2: key 'references' holds an empty text beside others"),
         ({**LINE, "references": "one"}, r":2: key 'references' must be a list of strings"),
         ({**LINE, "meta": 1}, r":2: key 'meta' must be an object, got a number"),
         (LINE, r":2: key 'id': 'a' was already used at .*m\.jsonl:1"),

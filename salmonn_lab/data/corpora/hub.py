@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import yaml
@@ -48,6 +48,11 @@ class Columns:
     """Lists of texts: the question shows them with letters, and the target is one of them, its letter or its number."""
 
 
+ANSWERS = ("text", "letter", "number", "number_from_1")
+"""How a target may name one of its choices; `number` counts from 0."""
+UNLABELLED = "no label"
+
+
 @dataclass(frozen=True)
 class Source:
     """A dataset, and what its rows are examples of: what a description file holds."""
@@ -59,6 +64,8 @@ class Source:
     config: str | None = None
     split: str = "test"
     revision: str | None = None
+    answers: str | None = None
+    """One of `ANSWERS`; None finds out, and refuses where the rows do not tell."""
 
 
 def read_source(path: Path) -> Source:
@@ -76,6 +83,8 @@ def read_source(path: Path) -> Source:
     check_description(loaded["columns"], Columns, f"{path}: columns")
     columns: dict[str, Any] = {**loaded["columns"], "meta": tuple(loaded["columns"].get("meta") or ())}
     described = Source(**{**loaded, "columns": Columns(**columns)})
+    if described.answers not in (None, *ANSWERS):
+        raise ValueError(f"{path}: key 'answers' must be one of {', '.join(ANSWERS)}, got {described.answers!r}")
     local = path.parent / described.source
     return replace(described, source=str(local)) if local.exists() else described
 
@@ -106,12 +115,14 @@ def read(
     config: str | None = None,
     split: str = "test",
     revision: str | None = None,
+    answers: str | None = None,
 ) -> Reading:
-    """Return the rows of a dataset as examples of one task.
+    """Examples of one task, one for each row of a dataset.
 
     Audio is not decoded here: what is inside of the dataset is written below `audio_folder` as it is, and a path is
-    used where it leads. Left out are rows without audio, rows whose target is empty, and questions none of whose
-    choices is the answer. A class label is its name.
+    used where it leads. Left out are rows without audio, rows whose target is empty or a class label of -1, which
+    means unlabelled, and questions none of whose choices is the answer. A class label is its name. References that
+    are null or empty are dropped, and counted: an empty output would equal them.
 
     Args:
         source: a parquet file, a folder of them, or the name of a dataset of the hub.
@@ -121,27 +132,26 @@ def read(
         config: of a dataset of the hub.
         split: of a dataset of the hub; files have none.
         revision: of a dataset of the hub: a commit, without which the next reading may give something else.
+        answers: how targets name their choices, as in `Source`.
 
     Raises:
-        ValueError: a column is missing, or holds what an example cannot.
+        ValueError: a column is missing, or holds what an example cannot; or numbers may name the choices or be them.
     """
     rows, folder = open_rows(source, columns.audio, config=config, split=split, revision=revision)
-    names = {
-        column: feature.names for column, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)
-    }
     named = (columns.target, columns.audio, columns.id, columns.question, columns.references, columns.choices)
     wanted = (*named, *columns.meta)
     check_keys(list(rows.features), [column for column in wanted if column], str(source), "column")
     reading = Reading()
+    questions: list[Question] = []
     for number, row in enumerate(rows):
-        for column, labels in names.items():
-            row[column] = labels[row[column]]
         where = f"{source}: row {number}"
+        row = {column: _named(row[column], rows.features[column], column, where) for column in rows.features}
         id = str(row[columns.id]) if columns.id else f"{number:06d}"
         choices = _texts(row, columns.choices, where) if columns.choices else ()
-        target = _chosen(row[columns.target], choices) if choices else _text(row, columns.target, where)
-        if not target:
-            reading.leave_out(id, "an empty target")
+        target = row[columns.target] if choices else _text(row, columns.target, where)
+        if target is None or target == "":
+            unlabelled = isinstance(rows.features[columns.target], datasets.ClassLabel)
+            reading.leave_out(id, UNLABELLED if unlabelled else "an empty target")
             continue
         path = save_audio(row[columns.audio], audio_folder / f"{number:06d}", folder, where)
         if path is None:
@@ -150,8 +160,12 @@ def read(
         question = _text(row, columns.question, where) if columns.question else ""
         meta = {column: row[column] for column in columns.meta}
         if choices:
-            add_question(reading, id, path, question, choices, target, meta, task=task)
+            questions.append(Question(where, id, path, question, choices, target, meta))
             continue
+        references = _texts(row, columns.references, where) if columns.references else (target,)
+        whole = tuple(reference for reference in references if reference)
+        if len(whole) < len(references):
+            reading.mend(id, "a reference without text")
         reading.append(
             Example(
                 id=id,
@@ -159,11 +173,57 @@ def read(
                 task=task,
                 target=target,
                 question=question,
-                references=_texts(row, columns.references, where) if columns.references else (target,),
+                references=whole or (target,),
                 meta=meta,
             )
         )
+    meaning = answers or meaning_of_numbers(questions)
+    for asked in questions:
+        answer = _chosen(asked.answer, asked.choices, meaning)
+        add_question(reading, asked.id, asked.audio, asked.question, asked.choices, answer, asked.meta, task=task)
     return reading
+
+
+class Question(NamedTuple):
+    """A row with choices, its answer as the dataset has it."""
+
+    where: str
+    id: str
+    audio: Path
+    question: str
+    choices: Sequence[str]
+    answer: Any
+    meta: dict[str, Any]
+
+
+def meaning_of_numbers(questions: Sequence[Question]) -> str | None:
+    """What answers that are integers are: `number` or `text` of a choice; None where no answer is an integer.
+
+    Raises:
+        ValueError: they may be either, or may count from 1; a row is named.
+    """
+    numbers = [question for question in questions if _is_number(question.answer)]
+    if not numbers:
+        return None
+    stated = f"say which in the description: answers: {', '.join(ANSWERS[2:])} or text"
+    texts = [question for question in numbers if str(question.answer) in question.choices]
+    if not texts:
+        beyond = next((question for question in numbers if question.answer == len(question.choices)), None)
+        if beyond is not None and not any(question.answer == 0 for question in numbers):
+            raise ValueError(
+                f"{beyond.where}: the answer is {beyond.answer} of {len(beyond.choices)} choices and no row's is 0, so "
+                f"they may count from 1; {stated}"
+            )
+        return "number"
+    counted = [question for question in numbers if 0 <= question.answer < len(question.choices)]
+    different = next((q for q in counted if q in texts and q.choices[q.answer] != str(q.answer)), None)
+    all_texts, all_counted = len(texts) == len(numbers), len(counted) == len(numbers)
+    if different is None or all_texts != all_counted:
+        return "text" if all_texts or not all_counted else "number"
+    raise ValueError(
+        f"{different.where}: the answer {different.answer} may be the choice '{different.answer}', or the number of "
+        f"'{different.choices[different.answer]}'; {stated}"
+    )
 
 
 def open_rows(
@@ -220,13 +280,35 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     return value.strip()
 
 
-def _chosen(value: Any, choices: Sequence[str]) -> str:
-    """Return the choice that an answer is, names by its letter, or counts from 0; any other answer as it is."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(choices):
-        return choices[value]
-    text = "" if value is None else str(value).strip()
+def _named(value: Any, feature: Any, column: str, where: str) -> Any:
+    """Value of a column, class labels as their names; None for -1 and null, which mean unlabelled.
+
+    Raises:
+        ValueError: a label that the dataset has no name for.
+    """
+    if isinstance(feature, datasets.ClassLabel):
+        if value is None or value == -1:
+            return None
+        if not 0 <= value < len(feature.names):
+            raise ValueError(f"{where}: column '{column}' has the label {value}, there are {len(feature.names)} names")
+        return feature.names[value]
+    if isinstance(feature, datasets.List | datasets.LargeList) and isinstance(value, list):
+        return [_named(item, feature.feature, column, where) for item in value]
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _chosen(value: Any, choices: Sequence[str], meaning: str | None) -> str:
+    """Text of the choice that an answer is, names by its letter, or counts; any other answer as it is."""
+    text = str(value).strip()
+    if meaning in ("number", "number_from_1") and text.lstrip("+-").isdecimal():
+        place = int(text) - (meaning == "number_from_1")
+        return choices[place] if 0 <= place < len(choices) else ""
     letter = text.strip("().: ").upper()
-    if text not in choices and len(letter) == 1 and letter in ascii_uppercase[: len(choices)]:
+    if (text not in choices or meaning == "letter") and len(letter) == 1 and letter in ascii_uppercase[: len(choices)]:
         return choices[ascii_uppercase.index(letter)]
     return text
 
