@@ -165,8 +165,8 @@ def test_a_prepared_manifest_is_found_by_its_reference(tmp_path: Path, monkeypat
     ("tasks", "metrics", "headline"),
     [
         (["asr"], ("wer",), "wer"),
-        (["asr_de"], ("wer_basic",), "wer"),
-        (["asr_zh"], ("cer",), "cer"),
+        (["asr_de"], ("wer_multilingual",), "wer"),
+        (["asr_zh"], ("cer_cjk",), "cer"),
         (["sound_label", "sound_label"], ("accuracy", "exact_match"), "accuracy"),
         (["QA", "audio_QA", "emotion_recognition"], ("accuracy", "exact_match"), "accuracy"),
         (["music_description", "audiocaption"], ("caption_overlap", "cider_d", "caption_bleu"), "rouge_l_coco"),
@@ -186,6 +186,118 @@ def test_a_manifest_is_measured_as_its_tasks_are(
         assert (benchmark.name, benchmark.manifest) == ("mine", str(path))
         assert (benchmark.metrics, benchmark.headline) == (metrics, headline)
         assert DecodingConfig(**benchmark.decoding) == DecodingConfig()
+
+
+def write_texts(path: Path, *rows: tuple[str, object], task: str = "asr") -> Path:
+    audio = (Segment(str(path.parent / "a.wav")),)
+    metas = [{} if language is None else {"language": language} for _, language in rows]
+    write_manifest(
+        path,
+        [
+            Example(str(i), audio, task, text, meta=meta)
+            for i, ((text, _), meta) in enumerate(zip(rows, metas, strict=True))
+        ],
+    )
+    return path
+
+
+CHARACTERS, WORDS = "cer|norm:cjk@2|agg:corpus|v1", "wer|norm:multilingual@1|agg:corpus|v1"
+ENGLISH = "wer|norm:whisper_en@2|agg:corpus|v1"
+
+
+@pytest.mark.parametrize(
+    ("language", "reference", "output", "wanted", "signature"),
+    [
+        ("zh", "今天天气很好我们去公园玩吧", "今天天气很好，我们去公园玩吧。", 0, CHARACTERS),
+        ("zh-CN", "你好世界", "你好 世 界！", 0, CHARACTERS),
+        ("zh_TW", "你好世界", "你好世", 1 / 4, CHARACTERS),
+        ("cmn-Hans-CN", "你好", "你坏", 1 / 2, CHARACTERS),
+        ("yue", "你好", "「你好」", 0, CHARACTERS),
+        ("ja", "今日は、５０％です。", "今日は 50 です", 0, CHARACTERS),
+        ("jpn", "カタカナ", "ｶﾀｶﾅ", 0, CHARACTERS),
+        ("th", "สวัสดีครับ", "สวัสดี ครับ", 0, CHARACTERS),
+        ("th-TH", "กี่", "กี", 1 / 3, CHARACTERS),
+        ("lo", "ສະບາຍດີ", "ສະບາຍ ດີ", 0, CHARACTERS),
+        ("km", "សួស្តី", "សួស្តី។", 0, CHARACTERS),
+        ("my", "မင်္ဂလာပါ", "မင်္ဂလာ ပါ။", 0, CHARACTERS),
+        ("bo", "བཀྲ་ཤིས", "བཀྲ ཤིས།", 0, CHARACTERS),
+        ("zh-Latn-pinyin", "nǐ hǎo", "nǐ hǎo!", 0, WORDS),
+        ("de", "Das ist schön, oder?", "das ist schon oder", 1 / 4, WORDS),
+        ("fr-FR", "C’est l'été.", "c'est l’été", 0, WORDS),
+        ("hi", "यह हिन्दी है।", "यह हिन्दी है", 0, WORDS),
+        ("hi", "यह हिन्दी है", "यह हन्द है", 1 / 3, WORDS),
+        ("ar", "مَرْحَبًا بِك", "مَرْحَبًا، بِك", 0, WORDS),
+        ("he", "שָׁלוֹם עוֹלָם", "שָׁלוֹם, עוֹלָם!", 0, WORDS),
+        ("ko", "안녕 세계", "안녕, 세상.", 1 / 2, WORDS),
+        ("ru", "Привет, мир!", "привет мир", 0, WORDS),
+        ("en", "I don't colour it", "I don’t color it.", 0, ENGLISH),
+        ("en-GB", "twenty one", "21", 0, ENGLISH),
+        (None, "你好世界", "你好，世界。", 0, CHARACTERS),
+        (None, "สวัสดีครับ", "สวัสดี ครับ", 0, CHARACTERS),
+        (None, "我买了 iPhone", "我买了iphone。", 0, CHARACTERS),
+        (None, "हिन्दी में", "हिन्दी में।", 0, WORDS),
+        (None, "twenty one", "21", 0, ENGLISH),
+        (None, "12 30", "12 30", 0, ENGLISH),
+    ],
+)
+def test_the_language_of_a_manifest_chooses_unit_and_normalizer(
+    tmp_path: Path, language: str | None, reference: str, output: str, wanted: float, signature: str
+) -> None:
+    for task in ("asr", "lyrics_recognition"):
+        benchmark = find(write_texts(tmp_path / "mine.jsonl", (reference, language), task=task))
+        first = score(benchmark, predict((output, reference)))[0]
+        assert (first.metric, first.value, first.signature) == (benchmark.headline, pytest.approx(wanted), signature)
+        assert benchmark.language == (language or "")
+
+
+def test_a_perfect_chinese_transcript_with_punctuation_has_no_errors() -> None:
+    benchmark = find(Path(__file__).parent / "data" / "chinese_punctuated.jsonl")
+    rows = [
+        ("今天天气很好，我们去公园玩吧。", "今天天气很好我们去公园玩吧"),
+        ("你好，世界！", "你好世界"),
+        ("「你好」 ", "你好"),
+    ]
+    first = score(benchmark, predict(*rows))[0]
+    assert (first.metric, first.value, benchmark.language) == ("cer", 0.0, "zh")
+
+
+def test_speakers_of_a_language_without_spaces_are_matched_by_characters(tmp_path: Path) -> None:
+    path = write_texts(tmp_path / "mine.jsonl", ("你好世界\n再见", "zh"), task="speech_separation")
+    first = score(find(path), predict(("再见。\n你好，世", "你好世界\n再见")))[0]
+    assert (first.metric, first.value) == ("cpcer", 1 / 6)
+    assert first.signature == "cpcer|norm:cjk@2|sep:'\\n'|agg:corpus|v1"
+    path = write_texts(tmp_path / "mine.jsonl", ("l’été\noui", "fr"), task="speech_separation")
+    assert score(find(path), predict(("Oui!\nl'été", "l’été\noui")))[0].value == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "message"),
+    [
+        (
+            "asr",
+            [("hello", "en"), ("你好", "zh")],
+            r"the languages en \(english\), zh \(characters\) are not measured alike",
+        ),
+        ("asr", [("hello", "en"), ("hallo", "de")], r"the languages de \(words\), en \(english\) are not measured"),
+        ("asr_zh", [("hello", "en")], r"the languages en \(english\), zh \(characters\) are not measured alike"),
+        ("asr", [("hello", "english")], "example '0': key 'meta.language' must be a language code .*, got 'english'"),
+        ("asr", [("hello", ["en"])], r"example '0': key 'meta.language' must be a language code .*, got \['en'\]"),
+        ("asr", [("hello there", None), ("你好", None)], "look like .* and 1 like .*; name each example's language"),
+    ],
+)
+def test_languages_that_are_not_measured_alike_are_refused(
+    tmp_path: Path, task: str, rows: list[tuple[str, object]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        find(write_texts(tmp_path / "mine.jsonl", *rows, task=task))
+    assert str(error.value).startswith(f"{tmp_path / 'mine.jsonl'}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_languages_that_are_measured_alike_make_one_benchmark(tmp_path: Path) -> None:
+    benchmark = find(write_texts(tmp_path / "mine.jsonl", ("oui", "fr"), ("ja", "de"), ("si", None)))
+    assert (benchmark.language, benchmark.metrics) == ("mul", ("wer_multilingual",))
+    assert find(write_texts(tmp_path / "mine.jsonl", *[("今天", None)] * 10, ("OK", None))).headline == "cer"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +323,7 @@ def test_a_transcript_is_scored_with_interval_count_and_signature() -> None:
     assert wer == Score("asterisk", "wer", pytest.approx(1 / 19), wer.low, wer.high, 10, wer.signature)
     assert 0 <= wer.low <= wer.value <= wer.high <= 1
     assert wer.low < wer.high
-    assert wer.signature == "wer|norm:whisper_en@1|agg:corpus|v1"
+    assert wer.signature == "wer|norm:whisper_en@2|agg:corpus|v1"
 
 
 def test_scores_depend_neither_on_order_nor_on_repetitions() -> None:

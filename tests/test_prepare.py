@@ -79,7 +79,7 @@ def test_a_dataset_of_columns_becomes_a_manifest_that_is_a_benchmark(
     (example,) = read_manifest(manifest)
     assert len(read_audio(example.audio)) == 8_000
     benchmark = find(manifest)
-    assert (benchmark.name, benchmark.metrics) == ("numbers", ("wer_basic",))
+    assert (benchmark.name, benchmark.metrics) == ("numbers", ("wer_multilingual",))
 
 
 def test_the_help_of_hub_shows_a_description_that_can_be_read(

@@ -67,6 +67,7 @@ def describe(benchmark: Benchmark) -> list[tuple[str, str]]:
     lines = [
         ("name", benchmark.name),
         ("task", benchmark.task),
+        ("language", benchmark.language or "not named"),
         ("state", f"{state_of(benchmark, found)}, {items_of(benchmark, found)} items"),
         ("manifest", benchmark.manifest),
         ("prompt", benchmark.prompt or "the run's first prompt for the task"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from salmonn_lab.metrics.answer import ContainsAnswer, ExactMatch, KeywordMatch, TokenF1
 from salmonn_lab.metrics.caption import CaptionBleu, CaptionOverlap, RougeL
@@ -17,12 +21,30 @@ from salmonn_lab.metrics.slots import SluF1
 from salmonn_lab.metrics.translation import Bleu, Chrf
 from salmonn_lab.metrics.wer import ErrorRate, MatchRate, PermutedErrorRate
 
+Writing = Literal["english", "words", "characters"]
+"""What error rates of a language count: words as Whisper normalizes English, words of other languages, characters."""
+UNSPACED = frozenset(
+    ("zh", "zho", "chi", "cmn", "yue", "wuu", "gan", "hak", "hsn", "nan", "lzh", "ja", "jpn", "th", "tha", "lo", "lao")
+    + ("km", "khm", "my", "mya", "bur", "bo", "bod", "tib", "dz", "dzo")
+)
+"""ISO 639 codes of languages that write no spaces between words."""
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8})*")
+"""The form of a language's code (BCP 47), in lower case."""
+UNSPACED_LETTER = re.compile(
+    "[\u0e01-\u0e30\u0e40-\u0e46\u0e81-\u0eb0\u0ec0-\u0ec6\u0edc-\u0edf\u0f40-\u0f6c\u1000-\u102a\u103f\u1050-\u1055"
+    "\u1780-\u17b3\u3005-\u3007\u3031-\u3035\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    "\U0001b000-\U0001b16f\U00020000-\U000323af]"
+)
+"""Letters of Thai, Lao, Tibetan, Burmese and Khmer, kana and Han characters."""
+MIXED = 0.1
+"""Fraction of a manifest's items beyond which a second way of writing is no chance."""
 References = Mapping[str, Sequence[str]]
 """The references of every item of a test set, by id."""
 
 METRICS: dict[str, Callable[[References], ItemMetric]] = {
     "wer": lambda references: ErrorRate("word"),
     "wer_basic": lambda references: ErrorRate("word", "whisper_basic"),
+    "wer_multilingual": lambda references: ErrorRate("word", "multilingual"),
     "wer_gigaspeech": lambda references: ErrorRate("word", "gigaspeech"),
     "wer_lower": lambda references: ErrorRate("word", "lower_punct"),
     "match_rate": lambda references: MatchRate("word"),
@@ -30,6 +52,8 @@ METRICS: dict[str, Callable[[References], ItemMetric]] = {
     "cer_cjk": lambda references: ErrorRate("character", "cjk"),
     "per": lambda references: ErrorRate("phone"),
     "cpwer": lambda references: PermutedErrorRate(),
+    "cpwer_multilingual": lambda references: PermutedErrorRate("multilingual"),
+    "cpcer": lambda references: PermutedErrorRate("cjk", unit="character"),
     "bleu": lambda references: Bleu("13a", references_per_item=references_per_item(references)),
     "bleu_zh": lambda references: Bleu("zh", references_per_item=references_per_item(references)),
     "bleu_ja": lambda references: Bleu("ja-mecab", references_per_item=references_per_item(references)),
@@ -101,6 +125,9 @@ class Measure:
 
 
 TRANSCRIPT = Measure(("wer",), "wer", higher_is_better=False)
+OTHER_WORDS = Measure(("wer_multilingual",), "wer", higher_is_better=False)
+CHARACTERS = Measure(("cer_cjk",), "cer", higher_is_better=False)
+SPEAKERS = Measure(("cpwer",), "cpwer", higher_is_better=False)
 ANSWER = Measure(("accuracy", "exact_match"), "accuracy", higher_is_better=True)
 OVERLAP = Measure(("caption_overlap",), "rouge_l_coco", higher_is_better=True)
 CAPTION = Measure(("caption_overlap", "cider_d", "caption_bleu"), "rouge_l_coco", higher_is_better=True)
@@ -110,10 +137,10 @@ FREE_ANSWER = Measure(("contains_answer", "token_f1", "exact_match"), "contains_
 TASKS: dict[str, Measure] = {
     "asr": TRANSCRIPT,
     "lyrics_recognition": TRANSCRIPT,
-    "asr_de": Measure(("wer_basic",), "wer", higher_is_better=False),
-    "asr_zh": Measure(("cer",), "cer", higher_is_better=False),
+    "asr_de": OTHER_WORDS,
+    "asr_zh": CHARACTERS,
     "phone_recognition": Measure(("per",), "per", higher_is_better=False),
-    "speech_separation": Measure(("cpwer",), "cpwer", higher_is_better=False),
+    "speech_separation": SPEAKERS,
     "translation_ec": Measure(("bleu_zh", "chrf"), "bleu", higher_is_better=True),
     "translation_en2de": Measure(("bleu", "chrf"), "bleu", higher_is_better=True),
     "translation_en2ja": Measure(("bleu_ja", "chrf"), "bleu", higher_is_better=True),
@@ -124,4 +151,68 @@ TASKS: dict[str, Measure] = {
     **dict.fromkeys(("slot_filling", "speech_query", "speech_audio_coreasoning"), FREE_ANSWER),
     "audio_story_telling": Measure(("diversity", "following_story"), "mean_unique_words", higher_is_better=True),
 }
-"""How the tasks are judged; a task that is not here has no metric yet."""
+"""How the tasks are judged, of transcripts those in English; a task that is not here has no metric yet."""
+
+SPOKEN: Mapping[Writing, Measure] = {"english": TRANSCRIPT, "words": OTHER_WORDS, "characters": CHARACTERS}
+BY_WRITING: dict[str, Mapping[Writing, Measure]] = {
+    **{task: SPOKEN for task in ("asr", "asr_de", "asr_zh", "lyrics_recognition")},
+    "speech_separation": {
+        "english": SPEAKERS,
+        "words": Measure(("cpwer_multilingual",), "cpwer", higher_is_better=False),
+        "characters": Measure(("cpcer",), "cpcer", higher_is_better=False),
+    },
+}
+"""How the transcripts of each task are judged, by how their language is written."""
+LANGUAGE_OF_TASK = {"asr_de": "de", "asr_zh": "zh"}
+"""The language that the name of a task says."""
+
+
+def measure_of(task: str, writing: Writing = "english") -> Measure:
+    """How the outputs of a task are judged, where its transcripts are written like this."""
+    return BY_WRITING[task][writing] if task in BY_WRITING else TASKS[task]
+
+
+def writing_of_language(language: object) -> Writing:
+    """What error rates of a language count.
+
+    Args:
+        language: a code such as `en`, `zh-CN`, `yue` or `de`; Korean counts words, pinyin (`zh-Latn`) too.
+
+    Raises:
+        ValueError: it is no such code.
+    """
+    code = language.lower().replace("_", "-") if isinstance(language, str) else ""
+    if not LANGUAGE.fullmatch(code):
+        raise ValueError(f"must be a language code such as en, zh-CN, th or de, got {language!r}")
+    name, *subtags = code.split("-")
+    if name in ("en", "eng"):
+        return "english"
+    return "characters" if name in UNSPACED and "latn" not in subtags else "words"
+
+
+def writing_of_texts(texts: Iterable[str]) -> Writing:
+    """What error rates of texts in an unnamed language count, by their scripts; Latin letters are taken as English.
+
+    Raises:
+        ValueError: some texts are written one way and some another.
+    """
+    counts = Counter(filter(None, map(_writing_of_text, texts)))
+    ranked = counts.most_common()
+    if len(ranked) > 1 and ranked[1][1] > MIXED * counts.total():
+        (first, most), (second, more) = ranked[:2]
+        raise ValueError(f"{most} references look like {first} and {more} like {second}")
+    return ranked[0][0] if ranked else "english"
+
+
+def _writing_of_text(text: str) -> Writing | None:
+    """What a text's letters show: one of a script without spaces stands for a word; None without letters."""
+    unspaced = len(UNSPACED_LETTER.findall(text))
+    words = [word for word in UNSPACED_LETTER.sub(" ", text).split() if any(map(str.isalpha, word))]
+    if not unspaced and not words:
+        return None
+    if unspaced > len(words):
+        return "characters"
+    latin = sum(
+        word.isascii() or all("LATIN" in unicodedata.name(c, "") for c in word if c.isalpha()) for word in words
+    )
+    return "english" if 2 * latin >= len(words) else "words"

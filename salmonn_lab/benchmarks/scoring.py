@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,9 +12,19 @@ from typing import Any
 
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import LIKELIHOOD, Prediction, Score
-from salmonn_lab.benchmarks.measures import METRICS, TASKS, References
+from salmonn_lab.benchmarks.measures import (
+    BY_WRITING,
+    LANGUAGE_OF_TASK,
+    METRICS,
+    TASKS,
+    References,
+    Writing,
+    measure_of,
+    writing_of_language,
+    writing_of_texts,
+)
 from salmonn_lab.benchmarks.table import BENCHMARKS, Benchmark
-from salmonn_lab.data.manifest import read_manifest
+from salmonn_lab.data.manifest import Manifest, read_manifest
 from salmonn_lab.metrics.answer import constant_baseline
 from salmonn_lab.metrics.choice import ChoiceMetric, OptionLikelihood
 from salmonn_lab.metrics.item import ItemMetric, item_number
@@ -60,14 +71,57 @@ def from_manifest(reference: str, path: Path) -> Benchmark:
         raise ValueError(
             f"{path}: '{path.stem}' is a benchmark of the table; ask for it by its name, or give the manifest another"
         )
-    tasks = sorted(read_manifest(path).column("task").unique().to_pylist())
+    manifest = read_manifest(path)
+    tasks = sorted(manifest.column("task").unique().to_pylist())
     for task in tasks:
         if task not in TASKS:
             raise ValueError(f"{path}: there is no metric yet for task '{task}'; there are for {', '.join(TASKS)}")
-    measure = TASKS[tasks[0]]
-    if any(TASKS[task] != measure for task in tasks):
+    language, writing = "", "english"
+    if any(task in BY_WRITING for task in tasks):
+        language, writing = writing_of_manifest(path, manifest, tasks)
+    measure = measure_of(tasks[0], writing)
+    if any(measure_of(task, writing) != measure for task in tasks):
         raise ValueError(f"{path}: tasks {', '.join(tasks)} are not measured alike; give each a manifest of its own")
-    return Benchmark(path.stem, tasks[0], reference, measure.metrics, measure.headline, measure.higher_is_better)
+    return Benchmark(
+        path.stem,
+        tasks[0],
+        reference,
+        measure.metrics,
+        measure.headline,
+        measure.higher_is_better,
+        language=language,
+    )
+
+
+def writing_of_manifest(path: Path, manifest: Manifest, tasks: Sequence[str]) -> tuple[str, Writing]:
+    """The language of a manifest's transcripts, "" where nothing names it, and what its error rates count.
+
+    The language is named by `language` in the examples' meta or by the task; else the references' scripts decide.
+
+    Raises:
+        ValueError: a language is no code, or some of the languages are measured otherwise than the others.
+    """
+    named: dict[str, Writing] = {}
+    for id, text in zip(*(manifest.column(name).to_pylist() for name in ("id", "meta")), strict=True):
+        language = json.loads(text).get("language") if '"language"' in text else None
+        if language is not None and language != "" and not (isinstance(language, str) and language in named):
+            try:
+                named[language] = writing_of_language(language)
+            except ValueError as error:
+                raise ValueError(f"{path}: example '{id}': key 'meta.language' {error}") from None
+    of_tasks = [LANGUAGE_OF_TASK[task] for task in tasks if task in LANGUAGE_OF_TASK]
+    if not named and not of_tasks:
+        columns = (manifest.column(name).to_pylist() for name in ("target", "references"))
+        try:
+            return "", writing_of_texts(" ".join([target, *more]) for target, more in zip(*columns, strict=True))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; name each example's language as 'language' in its meta") from None
+    writings = {**{language: writing_of_language(language) for language in of_tasks}, **named}
+    if len(set(writings.values())) > 1:
+        listed = ", ".join(f"{language} ({writing})" for language, writing in sorted(writings.items()))
+        raise ValueError(f"{path}: the languages {listed} are not measured alike; give each a manifest of its own")
+    languages = list(named or of_tasks)
+    return (languages[0] if len(languages) == 1 else "mul"), writings[languages[0]]
 
 
 def metrics_for(benchmark: Benchmark, references: References | None = None) -> dict[str, ItemMetric]:

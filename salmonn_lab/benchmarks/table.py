@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from salmonn_lab.benchmarks.measures import OVERLAP, TASKS, Measure
+from salmonn_lab.benchmarks.measures import OVERLAP, TASKS, Measure, measure_of, writing_of_language
 from salmonn_lab.data.corpora.readers import CORPORA
 from salmonn_lab.data.prompts import PLACE
 
@@ -57,6 +57,8 @@ class Benchmark:
     """Names in `METRICS` of those that only their authors' tools give: measured as well where the tools are."""
     reported: tuple[Reported, ...] = ()
     """What else was published."""
+    language: str = "en"
+    """Of the references, as a BCP 47 code; `mul` is several that are measured alike, empty one that nobody names."""
 
 
 def row(
@@ -98,6 +100,7 @@ def prepared(
     reported: Sequence[Reported] = (),
     where_present: tuple[str, ...] = (),
     max_new_tokens: int = 200,
+    language: str = "en",
 ) -> Benchmark:
     """Return a row about a corpus that `prepare` knows, decoded as in the paper.
 
@@ -111,8 +114,9 @@ def prepared(
         reported: what else was published.
         where_present: metrics that need tools of their authors.
         max_new_tokens: where the paper's 200 would cut outputs short.
+        language: of the references, a code; it decides how transcripts are judged where `measure` does not.
     """
-    measure = measure or TASKS[task]
+    measure = measure or measure_of(task, writing_of_language(language))
     corpus, split = source.split("/")
     return Benchmark(
         name,
@@ -129,6 +133,7 @@ def prepared(
         count=CORPORA[corpus].splits[split].count,
         where_present=where_present,
         reported=tuple(reported),
+        language=language,
     )
 
 
@@ -217,6 +222,7 @@ SALMONN = (
             Reported("bleu", 0.344, UNTUNED),
             Reported("BLEU with the tokenizer flores101", 0.3389, AUDIO_BENCH),
         ),
+        language="zh-CN",
     ),
     prepared(
         "covost2_en_de",
@@ -225,6 +231,7 @@ SALMONN = (
         "Listen to the speech and translate it into German.",
         published=Published(0.186, f"{PAPER}; tokenizer not published"),
         reported=(Reported("bleu", 0.197, UNTUNED),),
+        language="de",
     ),
     prepared(
         "covost2_en_ja",
@@ -233,6 +240,7 @@ SALMONN = (
         "Listen to the speech and translate it into Japanese.",
         published=Published(0.227, f"{PAPER}; tokenizer not published"),
         reported=(Reported("bleu", 0.220, UNTUNED),),
+        language="ja",
     ),
     prepared(
         "audiocaps",

@@ -76,11 +76,15 @@ class ItemMetric(Metric):
     @property
     @abstractmethod
     def signature(self) -> str:
-        """How the scores are made, as in `wer|norm:whisper_en@1|agg:corpus|v1`: only equal signatures compare."""
+        """How the scores are made, as in `wer|norm:whisper_en@2|agg:corpus|v1`: only equal signatures compare."""
 
     @abstractmethod
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Return one item's row."""
+
+    def units(self, key: str) -> str | None:
+        """Name of the column that counts what the score is a fraction of; None where that is the items."""
+        return None
 
     def measure_all(
         self, preds: Sequence[str], references: Sequence[Sequence[str]]

@@ -22,6 +22,14 @@ GIGASPEECH_DROPPED = re.compile(
 """Fillers and tags that the official scoring of GigaSpeech leaves out."""
 SILENCES = frozenset(("SIL", "SP", "SPN", "<EPS>"))
 """What lexicons and aligners write between phones."""
+APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u201b\u02bc\u02bb\u02b9\u2032\u00b4\u0060\uff07", "'"))
+"""What is written for the straight apostrophe: curly, modifier letters, prime, accents, full width."""
+IGNORED = re.compile(
+    "[\u00ad\u034f\u061c\u0640\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]+"
+)
+"""Characters that Unicode calls default ignorable (zero-width spaces and joiners, variation selectors), and the Arabic
+tatweel, which only stretches a word."""
 REMEMBERED = 32_768
 """Texts whose normalized form is kept: a report reads each output and reference of a test set several times."""
 
@@ -52,12 +60,15 @@ def _english() -> EnglishTextNormalizer:
 
 @lru_cache(REMEMBERED)
 def whisper_en(text: str) -> str:
-    """Apply Whisper's normalizer for English: spelling, numbers, contractions, no punctuation, no fillers."""
+    """Text after Whisper's normalizer for English: spelling, numbers, contractions, no punctuation, no fillers.
+
+    Curly apostrophes count as straight ones, which Whisper's own code does not know: it reads "don\u2019t" as "don t".
+    """
     # It multiplies numbers out: a model that loops on a digit or on "million" would run into Python's limit of 4,300.
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)
     try:
-        return str(_english()(text))
+        return str(_english()(text.translate(APOSTROPHES)))
     finally:
         sys.set_int_max_str_digits(limit)
 
@@ -65,6 +76,25 @@ def whisper_en(text: str) -> str:
 def whisper_basic(text: str) -> str:
     """Apply Whisper's normalizer for other languages: lower case, no brackets, no punctuation."""
     return str(BasicTextNormalizer()(text))
+
+
+def multilingual(text: str) -> str:
+    """Lower-case words of any language that writes spaces: no punctuation and no symbols, compatibility forms (NFKC).
+
+    Combining vowel signs and accents stay (Hindi, Arabic, Hebrew), and so do apostrophes within words, curly ones as
+    straight ones. Numbers stay as they are written; no text is dropped for standing in brackets.
+    """
+    plain = IGNORED.sub("", unicodedata.normalize("NFKC", text.translate(APOSTROPHES)).lower())
+    # Lower case takes the Turkish capital apart into a letter and a dot that no small letter has.
+    plain = plain.replace("i\u0307", "i")
+    spaced = "".join(c if c == "'" or _is_written(c) else " " for c in plain)
+    return " ".join(filter(None, (word.strip("'") for word in spaced.split())))
+
+
+def _is_written(character: str) -> bool:
+    """Whether a character is part of a word: no white space, punctuation, symbol, control or enclosing character."""
+    category = unicodedata.category(character)
+    return category[0] not in "ZPS" and category not in ("Cc", "Me")
 
 
 def gigaspeech(text: str) -> str:
@@ -82,19 +112,20 @@ def lower_punct(text: str) -> str:
     """Lower the case and make all punctuation white space, but for apostrophes within words."""
     plain = "".join(
         character if character == "'" or not unicodedata.category(character).startswith("P") else " "
-        for character in text.lower().replace("\u2019", "'")
+        for character in text.lower().translate(APOSTROPHES)
     )
     return " ".join(re.sub(r"(?<!\w)'|'(?!\w)", " ", plain).split())
 
 
 def cjk(text: str) -> str:
-    """Keep the characters alone, for error rates of Chinese and Japanese: no white space, punctuation or symbols.
+    """Characters alone, for error rates of languages without spaces between words: Chinese, Japanese, Thai, Khmer ...
 
-    Full-width letters and half-width kana become the usual ones (NFKC), capitals small ones. Numbers stay as they are
-    written, and neither simplified nor traditional characters are converted.
+    No white space, punctuation, symbols or zero-width characters; combining vowel signs stay. Full-width letters and
+    half-width kana become the usual ones (NFKC), capitals small ones. Numbers stay as they are written, and neither
+    simplified nor traditional characters are converted.
     """
-    plain = unicodedata.normalize("NFKC", text).lower()
-    return "".join(c for c in plain if unicodedata.category(c)[0] not in "ZPS" and unicodedata.category(c) != "Cc")
+    plain = IGNORED.sub("", unicodedata.normalize("NFKC", text.translate(APOSTROPHES)).lower())
+    return "".join(filter(_is_written, plain))
 
 
 def phones(text: str) -> str:
@@ -117,12 +148,13 @@ def rouge(text: str) -> str:
 NORMALIZERS = {
     normalizer.name: normalizer
     for normalizer in (
-        Normalizer("whisper_en", 1, whisper_en),
+        Normalizer("whisper_en", 2, whisper_en),
         Normalizer("whisper_basic", 1, whisper_basic),
         Normalizer("gigaspeech", 1, gigaspeech),
         Normalizer("raw_lower", 1, raw_lower),
-        Normalizer("lower_punct", 1, lower_punct),
-        Normalizer("cjk", 1, cjk),
+        Normalizer("lower_punct", 2, lower_punct),
+        Normalizer("cjk", 2, cjk),
+        Normalizer("multilingual", 1, multilingual),
         Normalizer("phones", 1, phones),
         Normalizer("squad", 1, squad),
         Normalizer("rouge", 1, rouge),

@@ -81,6 +81,10 @@ class ErrorRate(ItemMetric):
         """Name, normalizer, aggregation, version."""
         return f"{NAMES[self.unit]}|norm:{self.normalizer.label}|agg:corpus|v1"
 
+    def units(self, key: str) -> str | None:
+        """Column of the reference's words, characters or phones."""
+        return "reference_units"
+
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Count the edits to the nearest reference."""
         (row,) = self.measure_all([prediction], [references]).tolist()
@@ -134,6 +138,10 @@ class MatchRate(ErrorRate):
         """Name, unit, normalizer, version."""
         return f"match_rate|unit:{self.unit}|norm:{self.normalizer.label}|v1"
 
+    def units(self, key: str) -> str | None:
+        """None: `mer` and `wil` are fractions of a number that the output has a part in, the others of the items."""
+        return None
+
     def measure_all(self, preds: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
         """Count the edits of all items at once, and note each one's own rate."""
         counts = super().measure_all(preds, references)
@@ -159,31 +167,51 @@ class PermutedErrorRate(ItemMetric):
     (Watanabe et al., 2020, and meeteval). An output without separators has one part, and loses the other speakers.
     `wer_best_order` ignores the separators of the output: it is the plain rate against the best order of the speakers,
     for models that write one after the other without a mark. `speaker_count_accuracy` is the share of items with as
-    many parts as speakers; empty parts do not count.
+    many parts as speakers; empty parts do not count. Counted in characters, for languages without spaces between words,
+    the first two are `cpcer` and `cer_best_order`.
     """
 
     columns = ("edits", "edits_best_order", "reference_words", "right_count", "items")
-    keys = ("cpwer", "wer_best_order", "speaker_count_accuracy")
     higher_is_better = False
 
-    def __init__(self, normalizer: str | Normalizer = "whisper_en", separator: str = "\n", **options: Any) -> None:
+    def __init__(
+        self,
+        normalizer: str | Normalizer = "whisper_en",
+        separator: str = "\n",
+        unit: Literal["word", "character"] = "word",
+        **options: Any,
+    ) -> None:
         """Build the metric.
 
         Args:
             normalizer: name of a normalizer, or one; applied to each part.
             separator: stands between speakers in outputs and references.
+            unit: what is counted.
             options: of torchmetrics.
         """
         if not separator:
             raise ValueError("separator must not be empty")
+        if unit not in ("word", "character"):
+            raise ValueError(f"unit must be word or character, got {unit!r}")
         super().__init__(**options)
         self.normalizer = find(normalizer)
         self.separator = separator
+        self.unit: Unit = unit
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The rate of the best assignment, that of the best order, and how often the number of speakers is right."""
+        rate = NAMES[self.unit]
+        return (f"cp{rate}", f"{rate}_best_order", "speaker_count_accuracy")
+
+    def units(self, key: str) -> str | None:
+        """Column of the reference's words, but for the number of speakers, which is of items."""
+        return None if key == "speaker_count_accuracy" else "reference_words"
 
     @property
     def signature(self) -> str:
         """Name, normalizer, separator, aggregation, version."""
-        return f"cpwer|norm:{self.normalizer.label}|sep:{self.separator!r}|agg:corpus|v1"
+        return f"{self.keys[0]}|norm:{self.normalizer.label}|sep:{self.separator!r}|agg:corpus|v1"
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Count the edits of the best assignment; of several references that with the fewest counts."""
@@ -192,7 +220,7 @@ class PermutedErrorRate(ItemMetric):
 
     def _parts(self, text: str) -> list[list[str]]:
         """Return the words of each part that has any."""
-        return [words for part in text.split(self.separator) if (words := self.normalizer(part).split())]
+        return [words for part in text.split(self.separator) if (words := SPLIT[self.unit](self.normalizer(part)))]
 
     def _edits(self, speakers: list[list[str]], parts: list[list[str]]) -> tuple[float, ...]:
         if len(speakers) > MAXIMUM_SPEAKERS:

@@ -88,7 +88,7 @@ def test_malformed_choices_are_refused() -> None:
 def test_other_labels_give_another_signature() -> None:
     one, same, other = Accuracy(["a", "b"]), Accuracy(["B", "a."]), Accuracy(["a", "c"])
     assert one.signature == same.signature != other.signature
-    assert re.fullmatch(r"accuracy\|parser:choice@1\|norm:whisper_en@1\|labels:2-\w{8}\|agg:mean\|v1", one.signature)
+    assert re.fullmatch(r"accuracy\|parser:choice@1\|norm:whisper_en@2\|labels:2-\w{8}\|agg:mean\|v1", one.signature)
 
 
 @pytest.mark.parametrize("case", GOLDEN["mmau_string_match"])

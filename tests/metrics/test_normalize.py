@@ -37,6 +37,20 @@ def test_normalizers_give_the_golden_strings(name: str, text: str) -> None:
         ("cjk", "今天 天气，很好。Ａ１ b!", "今天天气很好a1b"),
         ("cjk", "カタカナ・ｶﾀｶﾅ 「データ」 50％", "カタカナカタカナデータ50"),
         ("cjk", "\t\u3000 ", ""),
+        ("cjk", "你\u200b好\ufe0f（ok）", "你好ok"),
+        ("cjk", "น้ำ\u200bใส ๆ", "น้\u0e4d\u0e32ใสๆ"),
+        ("cjk", "ｶﾞｷﾞ５０％", "ガギ50"),
+        ("whisper_en", "Don’t say it\u02bcs Brian‘s", "do not say it is brian is"),
+        ("multilingual", "L’État — c’est moi !", "l'état c'est moi"),
+        ("multilingual", "п\u02bcять, П’ЯТЬ", "п'ять п'ять"),
+        ("multilingual", "हिन्दी में, नमस्ते।", "हिन्दी में नमस्ते"),
+        ("multilingual", "مَرْحَبًا، كيـــف؟", "مَرْحَبًا كيف"),
+        ("multilingual", "שָׁלוֹם, עוֹלָם!", "שָׁלוֹם עוֹלָם"),
+        ("multilingual", "‘Quoted’ dogs’ [ok] (so) u\u0308ber １２", "quoted dogs ok so über 12"),
+        ("multilingual", "İstanbul’da Stra\u00adße", "istanbul'da straße"),
+        ("multilingual", "می\u200cخواهم a\u0301\ufeff", "میخواهم á"),
+        ("multilingual", "안녕하세요, 세계!", "안녕하세요 세계"),
+        ("multilingual", "¡¿...?! ' ''", ""),
         ("phones", "HH AH0 L OW1 sil W ER1 L D", "HH AH L OW W ER L D"),
         ("phones", "dh, ih k | ae2 t <eps> spn.", "DH IH K AE T"),
         ("phones", "", ""),
@@ -49,6 +63,13 @@ def test_normalizers_give_the_golden_strings(name: str, text: str) -> None:
 )
 def test_plain_normalizers_give_these_strings(name: str, text: str, expected: str) -> None:
     assert NORMALIZERS[name](text) == expected
+
+
+@pytest.mark.parametrize("apostrophe", "’‘ʼ‛´＇")
+def test_english_with_any_apostrophe_equals_english_with_the_straight_one(apostrophe: str) -> None:
+    text = "I don't think they're 'here', it's Brian's and we've won't can't y'all"
+    for name in ("whisper_en", "lower_punct", "multilingual"):
+        assert NORMALIZERS[name](text.replace("'", apostrophe)) == NORMALIZERS[name](text)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +87,7 @@ def test_a_looped_number_of_any_length_is_normalized(text: str) -> None:
 def test_nothing_that_is_normalized_holds_a_line_break_or_changes_its_white_space(name: str, text: str) -> None:
     plain = NORMALIZERS[name](text)
     assert name == "exact" or "\n" not in plain
-    if name in ("gigaspeech", "raw_lower", "lower_punct", "cjk", "phones", "squad", "rouge", "ptb_py"):
+    if name in ("gigaspeech", "raw_lower", "lower_punct", "cjk", "multilingual", "phones", "squad", "rouge", "ptb_py"):
         assert plain == " ".join(plain.split())
 
 

@@ -196,7 +196,7 @@ def test_an_unknown_unit_is_refused() -> None:
 
 
 def test_the_signature_names_unit_normalizer_and_version() -> None:
-    assert ErrorRate().signature == "wer|norm:whisper_en@1|agg:corpus|v1"
+    assert ErrorRate().signature == "wer|norm:whisper_en@2|agg:corpus|v1"
     assert ErrorRate("character", "exact").signature == "cer|norm:exact@1|agg:corpus|v1"
     assert ErrorRate("phone").signature == "per|norm:phones@1|agg:corpus|v1"
-    assert MatchRate("character", "cjk").signature == "match_rate|unit:character|norm:cjk@1|v1"
+    assert MatchRate("character", "cjk").signature == "match_rate|unit:character|norm:cjk@2|v1"
