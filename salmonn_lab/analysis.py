@@ -21,10 +21,10 @@ from salmonn_lab.metrics.item import ItemMetric, Statistics, item_number
 from salmonn_lab.metrics.statistics import (
     SAME,
     McNemar,
-    bootstrap,
     by_cluster,
     holm,
     mcnemar,
+    metric_intervals,
     minimum_detectable_difference,
     paired_bootstrap,
     paired_standard_errors,
@@ -284,9 +284,7 @@ class Measured(NamedTuple):
     def interval(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> Interval:
         """Return the headline score of some items with its interval."""
         rows = self.rows[chosen]
-        low, high = bootstrap(rows, self.score)[self.benchmark.headline]
-        if low == high and np.isin(self.values(rows), (0, 1)).all():  # all are right, or all wrong, and no draw differs
-            low, high = wilson(round(low * len(rows)), len(rows))
+        low, high = metric_intervals(self.metric, rows, benchmarks.NUMBERS)[self.benchmark.headline]
         return Interval(len(rows), self.value(chosen), low, high)
 
 
@@ -451,7 +449,8 @@ def cluster_interval(
     count = len(set(names))
     if not 1 < count < len(names):
         return None
-    low, high = bootstrap(by_cluster(measured.rows, names), measured.score)[measured.benchmark.headline]
+    rows = by_cluster(measured.rows, names)
+    low, high = metric_intervals(measured.metric, rows, benchmarks.NUMBERS)[measured.benchmark.headline]
     return Clusters(key, count, low, high, count < FEW_CLUSTERS)
 
 

@@ -43,6 +43,11 @@ def shown_range(low: float | None, high: float | None, result: Record, metric: s
     return "" if low is None else f"{shown(low, result, metric)} to {shown(high, result, metric)}"
 
 
+def signed_range(low: float | None, high: float | None, result: Record) -> str:
+    """Interval of a difference, empty where there is none."""
+    return "" if low is None else f"{signed(low, result)} to {signed(high, result)}"
+
+
 def counted(count: int, result: Record) -> str:
     """Return how many items a score is of, and how many it should be of where that differs."""
     expected = result["expected"]
@@ -83,7 +88,7 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"share": share, "p_value": p_value, "of": shown, "signed": signed, "counted": counted}
-    environment.globals |= {"range_of": shown_range, "missing": MISSING}
+    environment.globals |= {"range_of": shown_range, "signed_range_of": signed_range, "missing": MISSING}
     return environment
 
 
@@ -180,7 +185,7 @@ def comparison_section(report: Record) -> list[str]:
                 shown(row["value"], result),
                 shown(row["other_value"], result),
                 signed(row["difference"], result),
-                f"{signed(row['low'], result)} to {signed(row['high'], result)}",
+                signed_range(row["low"], row["high"], result),
                 p_value(row["p_swap"]),
                 p_value(row["p_holm"]),
                 f"{row['better']} / {row['equal']} / {row['worse']}",
@@ -285,12 +290,11 @@ def render_latex(report: Record) -> str:
             result["benchmark"],
             score["metric"],
             shown(score["value"], result),
-            *(shown(score[end], result) for end in ("low", "high")),
+            shown_range(score["low"], score["high"], result),
             counted(score["count"], result),
             shown(published["value"], result) if published else "",
         )
-        name, metric, value, low, high, *rest = map(latex, cells)
-        lines.append(" & ".join((name, metric, value, f"{low}--{high}", *rest)) + r" \\")
+        lines.append(" & ".join(map(latex, cells)) + r" \\")
     return SURROGATE.sub("\ufffd", "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
 
 

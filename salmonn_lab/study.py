@@ -21,7 +21,7 @@ from salmonn_lab.experiment import SEED, Experiment, Overrides, Planned, assignm
 from salmonn_lab.jobs import state_of
 from salmonn_lab.metrics.item import ItemMetric
 from salmonn_lab.metrics.seeds import SeedDifference, seed_differences, seed_means
-from salmonn_lab.metrics.statistics import bootstrap, holm
+from salmonn_lab.metrics.statistics import SAME, holm, metric_intervals
 from salmonn_lab.predictions import read_predictions
 from salmonn_lab.runs import Run
 
@@ -35,7 +35,8 @@ METHOD = (
     "Scores are means over seeds; the spread is their standard deviation. Intervals are of 95 % and, like the p-values "
     "of the differences, account for items and seeds at once: a two-way analysis of variance with both as random "
     "effects on jackknife values, with Satterthwaite's degrees of freedom; where no setting has a second seed, for "
-    "items alone, which is marked. Holm's correction is over every difference of this report."
+    "items alone, which is marked; where neither items nor seeds differ, of one run. Holm's correction is over every "
+    "difference of this report."
 )
 
 
@@ -374,14 +375,21 @@ def setting_scores(answers: Answers, names: Sequence[str]) -> list[SettingScore]
         if not metric.summable:
             continue
         tables = [answers.rows(name, key) for name in names]
-        singles = [(metric.score(rows.sum(axis=0)), bootstrap(rows, metric.score)) for rows in tables]
+        singles = [
+            (metric.score(rows.sum(axis=0)), metric_intervals(metric, rows, benchmarks.NUMBERS)) for rows in tables
+        ]
         for score, value in seed_means(tables, metric.score).items():
             seeds = {
                 name: RunScore(float(values[score]), *ranges[score])
                 for name, (values, ranges) in zip(names, singles, strict=True)
             }
             spread = None if math.isnan(value.spread) else value.spread
-            found.append(SettingScore(answers.benchmark.name, score, value.value, value.low, value.high, spread, seeds))
+            low, high = value.low, value.high
+            if high - low <= SAME:  # no item and no seed differs
+                low, high = singles[0][1][score]
+            elif score not in benchmarks.NUMBERS:
+                low, high = max(low, 0.0), high if metric.units(score) else min(high, 1.0)
+            found.append(SettingScore(answers.benchmark.name, score, value.value, low, high, spread, seeds))
     return sorted(found, key=lambda score: score.metric != answers.benchmark.headline)
 
 

@@ -26,6 +26,7 @@ from salmonn_lab.pages import (
     shown,
     shown_range,
     signed,
+    signed_range,
     table,
 )
 
@@ -236,7 +237,7 @@ def setting_row(study: Record, setting: Record, row: Record) -> tuple[str, ...]:
     return (
         *first,
         signed(comparison["value"], row),
-        f"{signed(comparison['low'], row)} to {signed(comparison['high'], row)}",
+        signed_range(comparison["low"], comparison["high"], row),
         f"{p_value(comparison['p'])}{marked(comparison)}",
         f"{p_value(comparison['p_holm'])}{marked(comparison)}",
     )

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,26 @@ def test_scores_that_do_not_compare_are_refused() -> None:
         RESULT.since(other)
     with pytest.raises(ValueError, match="a result of quickstart_open is no earlier result of asterisk"):
         RESULT.since(SKIPPED)
+
+
+def test_an_interval_that_does_not_exist_is_an_empty_cell() -> None:
+    alone = Score("b", "wer", 0.25, math.nan, math.nan, 1, "s")
+    assert score_rows([BenchmarkResult("b", after=[alone])]) == [("b", "wer", "", "25.0 %", "", "1", "")]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_report_of_one_item_shows_no_interval_and_never_nan(run: Path, tmp_path: Path) -> None:
+    path = run / "predictions" / "corpus.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    for page in (write_report(run), write_report(run, other)):
+        (result,) = report_of(page)["results"]
+        assert {(score["low"], score["high"]) for score in result["scores"]} == {(None, None)}
+        assert [row[3][1] for row in cells_of(page, "scores-table")[1:]] == [""] * 4
+        visible = re.sub(r"(?s)<script.*?</script>|<[^>]+>", " ", page.read_text(encoding="utf-8"))
+        for text in (visible, page.with_suffix(".md").read_text(), page.with_suffix(".tex").read_text()):
+            assert not re.search(r"\bnan\b|– to –|\(\s*\)|–--–", text)
 
 
 @pytest.mark.filterwarnings("ignore")

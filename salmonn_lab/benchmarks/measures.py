@@ -24,8 +24,10 @@ from salmonn_lab.metrics.wer import ErrorRate, MatchRate, PermutedErrorRate
 Writing = Literal["english", "words", "characters"]
 """What error rates of a language count: words as Whisper normalizes English, words of other languages, characters."""
 UNSPACED = frozenset(
-    ("zh", "zho", "chi", "cmn", "yue", "wuu", "gan", "hak", "hsn", "nan", "lzh", "ja", "jpn", "th", "tha", "lo", "lao")
-    + ("km", "khm", "my", "mya", "bur", "bo", "bod", "tib", "dz", "dzo")
+    (
+        *("zh", "zho", "chi", "cmn", "yue", "wuu", "gan", "hak", "hsn", "nan", "lzh", "ja", "jpn", "th", "tha"),
+        *("lo", "lao", "km", "khm", "my", "mya", "bur", "bo", "bod", "tib", "dz", "dzo"),
+    )
 )
 """ISO 639 codes of languages that write no spaces between words."""
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8})*")
@@ -155,7 +157,7 @@ TASKS: dict[str, Measure] = {
 
 SPOKEN: Mapping[Writing, Measure] = {"english": TRANSCRIPT, "words": OTHER_WORDS, "characters": CHARACTERS}
 BY_WRITING: dict[str, Mapping[Writing, Measure]] = {
-    **{task: SPOKEN for task in ("asr", "asr_de", "asr_zh", "lyrics_recognition")},
+    **dict.fromkeys(("asr", "asr_de", "asr_zh", "lyrics_recognition"), SPOKEN),
     "speech_separation": {
         "english": SPEAKERS,
         "words": Measure(("cpwer_multilingual",), "cpwer", higher_is_better=False),

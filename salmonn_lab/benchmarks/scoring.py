@@ -16,6 +16,7 @@ from salmonn_lab.benchmarks.measures import (
     BY_WRITING,
     LANGUAGE_OF_TASK,
     METRICS,
+    NUMBERS,
     TASKS,
     References,
     Writing,
@@ -29,7 +30,7 @@ from salmonn_lab.metrics.answer import constant_baseline
 from salmonn_lab.metrics.choice import ChoiceMetric, OptionLikelihood
 from salmonn_lab.metrics.item import ItemMetric, item_number
 from salmonn_lab.metrics.likelihood import Perplexity
-from salmonn_lab.metrics.statistics import bootstrap, bootstrap_rows
+from salmonn_lab.metrics.statistics import metric_intervals
 from salmonn_lab.metrics.verification import EqualErrorRate
 
 
@@ -76,7 +77,8 @@ def from_manifest(reference: str, path: Path) -> Benchmark:
     for task in tasks:
         if task not in TASKS:
             raise ValueError(f"{path}: there is no metric yet for task '{task}'; there are for {', '.join(TASKS)}")
-    language, writing = "", "english"
+    language = ""
+    writing: Writing = "english"
     if any(task in BY_WRITING for task in tasks):
         language, writing = writing_of_manifest(path, manifest, tasks)
     measure = measure_of(tasks[0], writing)
@@ -207,11 +209,7 @@ def score_metrics(
     scores = []
     for metric in metrics.values():
         stats = metric.items().stats.numpy()
-        intervals = (
-            bootstrap(stats, metric.score, samples, seed)
-            if metric.summable
-            else bootstrap_rows(stats, metric.score_rows, samples, seed)
-        )
+        intervals = metric_intervals(metric, stats, NUMBERS, samples, seed)
         values = metric.compute()
         scores += [
             Score(benchmark.name, key, float(values[key]), *intervals[key], len(stats), metric.signature)

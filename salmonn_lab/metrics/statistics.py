@@ -8,13 +8,13 @@ not, `by_cluster` makes them one row, and everything here then draws and swaps w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from salmonn_lab.metrics.item import Statistics
+from salmonn_lab.metrics.item import ItemMetric, Statistics
 
 Score = Callable[[Statistics], Mapping[str, Statistics]]
 """Turns summed rows [..., columns] into scores [...] by name: the `score` of an `ItemMetric`."""
@@ -26,15 +26,20 @@ biased and how skewed the score is, and so holds the truth more often where a fe
 3 % of looping transcripts among 132, 93 % of the time instead of 91 %. On other data the two are equally good."""
 SWAPS = 10_000
 """Swaps of a test: enough for a p-value of 0.05 to be good to 0.004, and to pass Holm's correction of 200 tests."""
+FEW_EVENTS = 5
+"""Right or wrong items below which draws of them give too narrow an interval."""
 SAME = 1e-9
 """Differences that are equal to this share are equal: sums in another order differ in their last bits."""
 
 
 class Interval(NamedTuple):
-    """Both ends of an interval; nan without items."""
+    """Both ends of an interval; nan where there is none, as of a single item."""
 
     low: float
     high: float
+
+
+NO_INTERVAL = Interval(math.nan, math.nan)
 
 
 class Difference(NamedTuple):
@@ -77,8 +82,9 @@ def bootstrap(
         method: see `Method`.
     """
     stats = check_stats(stats, samples, level)
-    if len(stats) == 0:
-        return dict.fromkeys(score(np.zeros(stats.shape[1])), Interval(np.nan, np.nan))
+    check_method(method)
+    if len(stats) < 2:
+        return dict.fromkeys(score(np.zeros(stats.shape[1])), NO_INTERVAL)
     return intervals(stats, score, score(resample(stats, samples, seed)), level, method)
 
 
@@ -95,10 +101,92 @@ def bootstrap_rows(
         level: the share of draws within the interval.
     """
     stats = check_stats(stats, samples, level)
+    if len(stats) < 2:
+        return dict.fromkeys(score_rows(stats), NO_INTERVAL)
     generator = np.random.default_rng(seed)
     draws = [score_rows(stats[generator.integers(len(stats), size=len(stats))]) for _ in range(samples)]
     ends = [50 * (1 - level), 50 * (1 + level)]
     return {name: Interval(*np.percentile([float(draw[name]) for draw in draws], ends).tolist()) for name in draws[0]}
+
+
+def metric_intervals(
+    metric: ItemMetric, stats: Statistics, plain_numbers: Collection[str] = (), samples: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """The 95 % interval of each of a metric's scores of some items: the bootstrap's where that can give one.
+
+    Draws cannot tell of errors that no item has. Where all items score alike, and where fewer than `FEW_EVENTS` of
+    them are right or wrong, the interval of a fraction of items is Wilson's; an error rate of 0 or 1 has the exact
+    binomial (Clopper-Pearson) interval of its words, characters or phones, as if each were independent of the others.
+    A single item has no interval, nor has a number that is no fraction and the same of every item. No interval of a
+    fraction leaves 0 to 1.
+
+    Args:
+        metric: whose scores they are.
+        stats: [items, columns]; or of clusters of items.
+        plain_numbers: keys of scores that are no fractions.
+        samples: draws.
+        seed: of the draws.
+    """
+    if len(stats) < 2:
+        return dict.fromkeys(metric.keys, NO_INTERVAL)
+    if metric.summable:
+        drawn, values = bootstrap(stats, metric.score, samples, seed), metric.score(stats)
+    else:
+        drawn, values = bootstrap_rows(stats, metric.score_rows, samples, seed), {}
+    wholes = metric.score_rows(stats)
+    found = {}
+    for key in metric.keys:
+        alone = np.asarray(values[key]) if key in values else np.full(len(stats), math.nan)
+        column = metric.units(key)
+        units = None if column is None else int(stats[:, metric.columns.index(column)].sum())
+        found[key] = settled(drawn[key], float(wholes[key]), alone, units, key not in plain_numbers)
+    return found
+
+
+def settled(drawn: Interval, value: float, alone: Statistics, units: int | None, fraction: bool) -> Interval:
+    """The interval of one score, as `metric_intervals` says.
+
+    Args:
+        drawn: by the bootstrap.
+        value: of all items together.
+        alone: of each item, [items]; nan where it has none.
+        units: what an error rate is a fraction of; None for a fraction of items.
+        fraction: whether the score is one, or an error rate.
+    """
+    flat = drawn.high - drawn.low <= SAME * max(1.0, abs(value))
+    known = alone[~np.isnan(alone)]
+    if units is not None and fraction:
+        bounded = units > 0 and value <= 1
+        return drawn if not flat else binomial(round(value * units), units) if bounded else NO_INTERVAL
+    if not fraction or math.isnan(value) or ((known < -SAME) | (known > 1 + SAME)).any():
+        return NO_INTERVAL if flat else drawn
+    count = len(known) or len(alone)
+    right = int((known == 1).sum())
+    decided = bool(np.isin(known, (0, 1)).all()) and abs(right / count - value) <= SAME
+    if flat or (decided and min(right, count - right) < FEW_EVENTS):
+        return wilson(min(value, 1.0) * count, count)
+    return clipped(drawn)
+
+
+def clipped(interval: Interval) -> Interval:
+    """The part of an interval that a fraction can reach, 0 to 1."""
+    low, high = np.clip(interval, 0.0, 1.0).tolist()
+    return Interval(low, high)
+
+
+def binomial(events: int, count: int, level: float = 0.95) -> Interval:
+    """The interval of a fraction of independent units: Clopper and Pearson's of none or all, Wilson's between.
+
+    Of none in `count` the upper end is about 3.7 / `count`.
+
+    Raises:
+        ValueError: if there are more events than units, or a negative number of either.
+    """
+    if 0 < events < count or count == 0:
+        return wilson(events, count, level)
+    wilson(events, count, level)  # which refuses impossible counts
+    least = ((1 - level) / 2) ** (1 / count)
+    return Interval(0.0, 1 - least) if events == 0 else Interval(least, 1.0)
 
 
 def paired_bootstrap(
@@ -120,9 +208,11 @@ def paired_bootstrap(
     """
     pairs = side_by_side(check_stats(a, samples, level), check_stats(b, samples, level))
     difference = difference_of(score)
-    if len(pairs) == 0:
-        return dict.fromkeys(difference(np.zeros(pairs.shape[1])), Difference(np.nan, np.nan, np.nan, np.nan))
-    draws, values = difference(resample(pairs, samples, seed)), difference(pairs.sum(axis=0))
+    values = difference(pairs.sum(axis=0))
+    if len(pairs) < 2:
+        alone = {name: float(value) if len(pairs) else np.nan for name, value in values.items()}
+        return {name: Difference(value, np.nan, np.nan, np.nan) for name, value in alone.items()}
+    draws = difference(resample(pairs, samples, seed))
     ranges = intervals(pairs, difference, draws, level, method)
     return {name: Difference(float(values[name]), *ranges[name], both_sides(draws[name])) for name in values}
 
@@ -212,7 +302,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def wilson(successes: int, count: int, level: float = 0.95) -> Interval:
+def wilson(successes: float, count: int, level: float = 0.95) -> Interval:
     """Return Wilson's interval of a share of independent items, which has width even where none or all succeed.
 
     Raises:
@@ -221,7 +311,7 @@ def wilson(successes: int, count: int, level: float = 0.95) -> Interval:
     if not 0 <= successes <= count:
         raise ValueError(f"successes must be between 0 and the count, got {successes} of {count}")
     if count == 0:
-        return Interval(math.nan, math.nan)
+        return NO_INTERVAL
     z, share = normal_quantile((1 + level) / 2), successes / count
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
@@ -345,8 +435,7 @@ def intervals(
     stats: Statistics, score: Score, draws: Mapping[str, Statistics], level: float, method: Method
 ) -> dict[str, Interval]:
     """Return the interval of each score from its draws; nan where the score of a draw is."""
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    check_method(method)
     tails = ((1 - level) / 2, (1 + level) / 2)
     if method == "percentile":
         return {name: percentiles(values, tails) for name, values in draws.items()}
@@ -356,6 +445,12 @@ def intervals(
         name: percentiles(values, corrected_tails(tails, values, float(whole[name]), left_out[name]))
         for name, values in draws.items()
     }
+
+
+def check_method(method: str) -> None:
+    """Raise ValueError for what is no `Method`."""
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
 
 
 def corrected_tails(

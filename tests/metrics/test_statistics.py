@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salmonn_lab.metrics.item import Statistics
+from salmonn_lab.metrics.choice import Accuracy, MultipleChoice
+from salmonn_lab.metrics.item import ItemMetric, Statistics
+from salmonn_lab.metrics.open_ended import Diversity
 from salmonn_lab.metrics.statistics import (
     Interval,
     Method,
+    binomial,
     bootstrap,
     bootstrap_rows,
     by_cluster,
     holm,
     mcnemar,
+    metric_intervals,
     minimum_detectable_difference,
     paired_bootstrap,
     paired_standard_errors,
@@ -27,8 +31,20 @@ from salmonn_lab.metrics.statistics import (
     swap_test,
     wilson,
 )
+from salmonn_lab.metrics.translation import Bleu, Chrf
+from salmonn_lab.metrics.verification import EqualErrorRate
+from salmonn_lab.metrics.wer import ErrorRate, MatchRate, PermutedErrorRate
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics_statistics.json").read_text(encoding="utf-8"))
+
+
+def texts(metric: ItemMetric, *pairs: tuple[str, str]) -> ItemMetric:
+    metric.update([output for output, _ in pairs], [[wanted] for _, wanted in pairs], list(map(str, range(len(pairs)))))
+    return metric
+
+
+def interval_of(metric: ItemMetric, key: str, plain_numbers: tuple[str, ...] = ()) -> Interval:
+    return metric_intervals(metric, metric.items().stats.numpy(), plain_numbers)[key]
 
 
 def wer(sums: Statistics) -> dict[str, Statistics]:
@@ -82,8 +98,13 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
     assert bootstrap(stats, wer, seed=3) != bootstrap(stats, wer, seed=4)
 
 
-def test_one_item_has_an_interval_without_width_and_no_item_has_none() -> None:
-    assert bootstrap(rows([1], [4]), wer)["wer"] == Interval(0.25, 0.25)
+def test_one_item_has_no_interval_and_neither_have_none() -> None:
+    for edits in (0, 1, 4):
+        assert np.isnan(bootstrap(rows([edits], [4]), wer)["wer"]).all()
+        assert np.isnan(bootstrap_rows(rows([edits], [4]), lambda some: wer(some.sum(axis=0)))["wer"]).all()
+    found = paired_bootstrap(rows([1], [4]), rows([2], [4]), wer)["wer"]
+    assert found.value == -0.25
+    assert np.isnan([found.low, found.high, found.p]).all()
     assert np.isnan(bootstrap(np.zeros((0, 2)), wer)["wer"]).all()
     assert np.isnan(paired_bootstrap(np.zeros((0, 2)), np.zeros((0, 2)), wer)["wer"]).all()
 
@@ -234,6 +255,7 @@ def test_wilson_equals_the_golden_intervals() -> None:
     assert wilson(7, 10) == pytest.approx(GOLDEN["wilson95_7_of_10"], abs=1e-9)
     assert wilson(0, 20) == pytest.approx(GOLDEN["wilson95_0_of_20"], abs=1e-9)
     assert wilson(20, 20) == pytest.approx([1 - high for high in reversed(GOLDEN["wilson95_0_of_20"])], abs=1e-9)
+    assert wilson(0.5, 1) == pytest.approx((0.0546, 0.9454), abs=1e-4)
     assert wilson(0, 0) == pytest.approx((math.nan, math.nan), nan_ok=True)
     with pytest.raises(ValueError, match="between 0 and the count"):
         wilson(3, 2)
@@ -356,3 +378,91 @@ def test_drawing_rows_gives_the_interval_of_drawing_sums() -> None:
     assert of_rows == pytest.approx(bootstrap(stats, wer, 2000, method="percentile")["wer"], abs=0.004)
     none_right = bootstrap_rows(stats, lambda some: {"wer": np.asarray(math.nan)}, 10)["wer"]
     assert np.isnan(none_right).all()
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"),
+    [
+        (40, 40, 0.9124, 1.0),
+        (0, 40, 0.0, 0.0876),
+        (39, 40, 0.8712, 0.9956),
+        (2, 40, 0.0138, 0.1650),
+        (2, 2, 0.3424, 1.0),
+        (1, 2, 0.0945, 0.9055),
+    ],
+)
+def test_a_fraction_of_items_that_are_nearly_all_right_or_wrong_has_the_interval_of_wilson(
+    right: int, count: int, low: float, high: float
+) -> None:
+    metric = texts(Accuracy(("dog", "cat")), *[("dog", "dog")] * right, *[("dog", "cat")] * (count - right))
+    assert interval_of(metric, "accuracy") == pytest.approx((low, high), abs=1e-4)
+    assert interval_of(metric, "accuracy") == pytest.approx(wilson(right, count))
+    assert interval_of(metric, "following_rate") == pytest.approx(wilson(count, count))
+
+
+def test_a_fraction_of_many_right_and_wrong_items_keeps_the_interval_of_the_bootstrap() -> None:
+    metric = texts(Accuracy(("dog", "cat")), *[("dog", "dog")] * 30, *[("dog", "cat")] * 10)
+    assert interval_of(metric, "accuracy") == bootstrap(metric.items().stats.numpy(), metric.score)["accuracy"]
+    metric = texts(ErrorRate(), *[("a b c", "a b c")] * 20, *[("a x c", "a b c")] * 8)
+    assert interval_of(metric, "wer") == bootstrap(metric.items().stats.numpy(), metric.score)["wer"]
+
+
+def test_an_error_rate_of_none_of_its_words_is_bounded_by_how_many_there_are() -> None:
+    metric = texts(ErrorRate(), *[("a b c d", "a b c d")] * 25)
+    for key in metric.keys:
+        assert interval_of(metric, key) == pytest.approx((0.0, 0.03622), abs=1e-5)  # 1 - 0.025 ** (1 / 100)
+    characters = texts(ErrorRate("character", "exact"), *[("abcd", "abcd")] * 25)
+    assert interval_of(characters, "cer") == interval_of(metric, "wer")
+    speakers = texts(PermutedErrorRate(), *[("a b\nc d", "a b\nc d")] * 25)
+    assert interval_of(speakers, "cpwer") == interval_of(metric, "wer")
+    assert interval_of(speakers, "speaker_count_accuracy") == wilson(25, 25)
+    assert interval_of(texts(MatchRate(), *[("a b", "a b")] * 25), "ser") == wilson(0, 25)
+
+
+def test_an_error_rate_of_all_words_and_one_that_every_item_has_have_width() -> None:
+    lost = texts(ErrorRate(), *[("", "a b c d")] * 25)
+    assert interval_of(lost, "wer") == pytest.approx((0.96378, 1.0), abs=1e-5)
+    assert interval_of(lost, "sub") == pytest.approx((0.0, 0.03622), abs=1e-5)
+    equal = texts(ErrorRate(), *[("a b c x", "a b c d")] * 25)
+    assert interval_of(equal, "wer") == wilson(25, 100)
+    looped = texts(ErrorRate(), *[("a a a", "a")] * 5)
+    assert np.isnan(interval_of(looped, "wer")).all()
+
+
+def test_perfect_texts_have_an_interval_below_1_and_a_number_that_never_varies_has_none() -> None:
+    same = [("the big dog barks loudly", "the big dog barks loudly")] * 10
+    for metric in (texts(Bleu(), *same), texts(Chrf(), *same)):
+        assert interval_of(metric, metric.keys[0]) == pytest.approx(wilson(10, 10))
+    words = texts(Diversity(), *same)
+    assert np.isnan(interval_of(words, "mean_words", ("mean_words",))).all()
+
+
+def test_a_fraction_of_some_items_has_their_interval() -> None:
+    metric = MultipleChoice("letter")
+    metric.update(["A", "A", "?", "?"], [["x"]] * 4, list("abcd"), [["x", "y"]] * 4)
+    assert interval_of(metric, "accuracy") == wilson(2, 4)
+    assert interval_of(metric, "accuracy_of_parsed").low < 0.5
+
+
+def test_an_equal_error_rate_without_error_has_width() -> None:
+    metric = EqualErrorRate()
+    metric.update([""] * 20, [["yes"]] * 10 + [["no"]] * 10, list(map(str, range(20))), [1.0] * 10 + [-1.0] * 10)
+    assert interval_of(metric, "eer") == wilson(0, 20)
+
+
+@pytest.mark.parametrize("outputs", [[], ["a"]])
+def test_no_item_and_one_item_have_no_interval(outputs: list[str]) -> None:
+    metric = texts(ErrorRate(), *[(output, "a") for output in outputs])
+    assert all(np.isnan(interval_of(metric, key)).all() for key in metric.keys)
+    trials = EqualErrorRate()
+    trials.update(outputs, [["yes"]] * len(outputs), outputs, [1.0] * len(outputs))
+    assert np.isnan(interval_of(trials, "eer")).all()
+
+
+def test_the_exact_binomial_interval_of_none_and_all() -> None:
+    assert binomial(0, 40) == pytest.approx((0, 0.0881), abs=1e-4)
+    assert binomial(40, 40) == pytest.approx((0.9119, 1), abs=1e-4)
+    assert binomial(3, 40) == wilson(3, 40)
+    assert np.isnan(binomial(0, 0)).all()
+    with pytest.raises(ValueError, match="successes must be between 0 and the count, got 3 of 2"):
+        binomial(3, 2)
