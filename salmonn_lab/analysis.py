@@ -93,6 +93,8 @@ class RuleCount:
     high: float
     without: float | None
     """None where no output breaks the rule, or all do."""
+    left: int | None
+    """What `without` is a score of, in the units of `Result.left_of`."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,12 @@ class Result:
     sick: int
     """Outputs that break any rule."""
     without_sick: float | None
+    left_sick: int | None
+    """What `without_sick` is a score of."""
+    left_of: int
+    """What the headline score is a score of: the words, characters or phones of its references, else items."""
+    unit: str
+    """The name of those."""
     worst: tuple[Worst, ...]
     slices: tuple[Slice, ...]
     sensitivity: tuple[Alternative, ...]
@@ -280,6 +288,18 @@ class Measured(NamedTuple):
     def value(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> float:
         """Return the headline score of some items."""
         return float(self.values(self.rows[chosen].sum(axis=0)))
+
+    @property
+    def unit(self) -> str:
+        """What the headline is a fraction of: "words", "characters", "phones" or "items"."""
+        column = self.metric.units(self.benchmark.headline)
+        return "items" if column is None else f"{getattr(self.metric, 'unit', 'word')}s"
+
+    def size(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> int:
+        """How many of those some items have."""
+        column = self.metric.units(self.benchmark.headline)
+        rows = self.rows[chosen]
+        return len(rows) if column is None else int(rows[:, self.metric.columns.index(column)].sum())
 
     def interval(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> Interval:
         """Return the headline score of some items with its interval."""
@@ -364,6 +384,9 @@ def analyze(
         health=rule_counts(measured, judged),
         sick=int(sick.sum()),
         without_sick=measured.value(~sick) if 0 < sick.sum() < len(sick) else None,
+        left_sick=measured.size(~sick) if 0 < sick.sum() < len(sick) else None,
+        left_of=measured.size(),
+        unit=measured.unit,
         worst=worst_shares(measured, gold),
         slices=slices(measured, outputs, seconds),
         sensitivity=sensitivity(measured),
@@ -428,9 +451,10 @@ def rule_counts(measured: Measured, judged: Sequence[Mapping[str, bool | None]])
     for name, count in health(judged).items():
         part = count.broken / count.judged if count.judged else math.nan
         broken = np.array([bool(row[name]) for row in judged])
-        without = measured.value(~broken) if 0 < count.broken < len(judged) else None
+        some = 0 < count.broken < len(judged)
+        without, left = (measured.value(~broken), measured.size(~broken)) if some else (None, None)
         rule = RULES[name]
-        found.append(RuleCount(name, rule.version, rule.sees, *count, part, *wilson(*count), without))
+        found.append(RuleCount(name, rule.version, rule.sees, *count, part, *wilson(*count), without, left))
     return tuple(found)
 
 

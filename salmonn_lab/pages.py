@@ -18,6 +18,8 @@ LONGEST_CELL = 300
 """Characters of a reference or an output that a table of Markdown shows."""
 WORST = 5
 """Items of a benchmark that the Markdown page shows."""
+FEW_LEFT = 0.5
+"""Fraction of the words below which the score without flagged outputs is not shown."""
 MISSING = "–"
 """What stands where there is no number."""
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -46,6 +48,19 @@ def shown_range(low: float | None, high: float | None, result: Record, metric: s
 def signed_range(low: float | None, high: float | None, result: Record) -> str:
     """Interval of a difference, empty where there is none."""
     return "" if low is None else f"{signed(low, result)} to {signed(high, result)}"
+
+
+def shown_without(value: float | None, left: int | None, result: Record) -> str:
+    """Score without flagged outputs and how much it is of, that alone where it is under half; else empty.
+
+    Reports of before `left` was recorded have the score alone.
+    """
+    if value is None or left is None:
+        return "" if value is None else shown(value, result)
+    whole, unit = result["left_of"], result["unit"]
+    if left < FEW_LEFT * whole:
+        return f"{left} of {whole} {unit} left"
+    return f"{shown(value, result)} ({left} of {whole} {unit})"
 
 
 def counted(count: int, result: Record) -> str:
@@ -88,7 +103,12 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"share": share, "p_value": p_value, "of": shown, "signed": signed, "counted": counted}
-    environment.globals |= {"range_of": shown_range, "signed_range_of": signed_range, "missing": MISSING}
+    environment.globals |= {
+        "range_of": shown_range,
+        "signed_range_of": signed_range,
+        "without_of": shown_without,
+        "missing": MISSING,
+    }
     return environment
 
 
@@ -204,7 +224,7 @@ def health_section(results: Iterable[Record]) -> list[str]:
     for result in results:
         rules = [row["rule"] for row in result["health"]]
         cells = [f"{row['broken']} ({share(row['share'])})" if row["judged"] else MISSING for row in result["health"]]
-        without = "" if result["without_sick"] is None else shown(result["without_sick"], result)
+        without = shown_without(result["without_sick"], result["left_sick"], result)
         rows.append((result["benchmark"], *cells, str(result["sick"]), without, str(result["count"])))
     if not rows:
         return []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from salmonn_lab import analysis, benchmarks
+from salmonn_lab import analysis, benchmarks, pages
 from salmonn_lab.analysis import Result, analyze, compare, corrected
 from salmonn_lab.batch import GENERATION, LIKELIHOOD, Example, Prediction, Segment
 from salmonn_lab.benchmarks import BENCHMARKS, Published
@@ -101,6 +101,21 @@ def test_health_counts_outputs_and_gives_the_score_without_them() -> None:
     assert (rules["refused"].without, rules["truncated"].judged) == (None, 0)
     assert math.isnan(rules["truncated"].share)
     assert (found.sick, found.without_sick) == (2, pytest.approx(6 / 12))
+    assert (found.left_sick, found.left_of, found.unit) == (12, 20, "words")
+    assert (rules["looped"].left, rules["refused"].left) == (16, None)
+
+
+def test_a_score_without_most_of_the_words_is_not_shown() -> None:
+    long = " ".join(f"x{chr(97 + index % 26)}{chr(97 + index // 26)}" for index in range(98))
+    found = asdict(result([("no no no no no no", long), ("a b", "a b")]))
+    assert (found["without_sick"], found["left_sick"], found["left_of"]) == (0.0, 2, 100)
+    (line,) = (line for line in pages.health_section([found])[-1].splitlines() if line.startswith("| asterisk"))
+    assert "| 2 of 100 words left |" in line
+    assert "0.0 %" not in line.split("|")[-3]
+    found = asdict(result([("no no no no no no", "x y"), (long, long)]))
+    assert pages.shown_without(found["without_sick"], found["left_sick"], found) == "0.0 % (98 of 100 words)"
+    answers = asdict(analyze(SOUNDS, predict([("dog", "dog"), ("a thing", "cat"), ("dog", "dog")]), {}, {}))
+    assert pages.shown_without(answers["without_sick"], answers["left_sick"], answers) == "100.0 % (2 of 3 items)"
 
 
 def test_what_the_metric_cannot_parse_breaks_a_rule() -> None:

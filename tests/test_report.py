@@ -249,7 +249,8 @@ def test_every_number_of_the_tables_is_one_of_report_json(run: Path) -> None:
     counts = dict(zip([text for _, text in health[0]], [text for _, text in health[1]], strict=True))
     assert counts["empty"] == "1"
     assert counts["truncated"] == counts["unparsed"] == "–"
-    assert counts["without"] == f"{100 * result['without_sick']:.1f} %"
+    left = f"({result['left_sick']} of {result['left_of']} words)"
+    assert counts["without"] == f"{100 * result['without_sick']:.1f} % {left}"
     items = data_of(page)["items"]["corpus"]
     assert [
         {key: item[key] for key in report_item} for item, report_item in zip(items, result["items"], strict=True)

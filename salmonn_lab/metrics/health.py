@@ -8,9 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
+import regex
+
 from salmonn_lab.batch import Prediction
+from salmonn_lab.metrics.normalize import APOSTROPHES
 
 Kind = Literal["transcript", "phones", "translation", "answer", "caption", "text"]
 """What a task asks for; `text` is anything longer that no rule of a task applies to."""
@@ -38,17 +42,40 @@ MINIMUM_PHONES = 6
 """Phone symbols in a row that are no accident among words, nor a spelled abbreviation."""
 MINIMUM_COPY = 4
 """Words of a transcript below which an answer may well consist of all of them."""
-APOLOGIES = (
-    "sorry",
-    "i'm sorry",
-    "i am sorry",
-    "i apologize",
-    "my apologies",
-    "unfortunately",
-    "as an ai",
-    "as a language model",
-    "as an artificial intelligence",
+LEAD = r"^(?:(?:well|oh|um|uh|hmm|hi|hello|yes|no|okay|ok|but|so|honestly|actually) )*"
+"""What may stand before a refusal."""
+REFUSAL = re.compile(
+    LEAD + r"(?:(?:(?:i'm|i am) )?(?:afraid (?:i'm|i am) )?(?:so |very |really |truly |terribly )?sorry"
+    r"|i (?:do |must |have to )?apologi[sz]e|(?:my |our )?(?:sincere |deepest )?apologies|unfortunately|regrettably"
+    r"|i regret|(?:i'm|i am) afraid (?:i|that|there)"
+    r"|(?:as|(?:i'm|i am)(?: just| only)?) an? (?:ai|artificial intelligence|(?:large |text based )*language model|llm"
+    r"|text based|virtual assistant)"
+    r"|(?:could|can|would|will) you (?:please |kindly )?(?:provide|clarify|specify|repeat|rephrase|elaborate|upload)"
+    r"|(?:please|kindly) (?:provide|clarify|specify|rephrase|elaborate|upload|attach|give me (?:more|some)|try again)"
+    r"|(?:i|we)(?:'d| would)? (?:need|require) (?:some |a bit |a little )?(?:more|additional|further) "
+    r"(?:context|information|details?)"
+    r"|there (?:is|isn't|was) (?:not |in)?(?:enough|sufficient) (?:context|information)"
+    r"|(?:more|additional|further|not enough|insufficient) (?:context|information|details?)"
+    r"|no (?:audio|speech|recording|file|input|context)(?: \w+)? (?:was|is|has been) (?:provided|attached|uploaded)"
+    r"|(?:i'd|i would) (?:be (?:happy|glad)|love) to (?:help|assist)|how (?:can|may) i (?:help|assist)"
+    r"|it (?:seems|appears|looks)(?: like)?(?: that)? (?:there (?:is|was) no (?:audio|speech)|you (?:have not|haven't"
+    r"|did not|didn't|forgot|have provided|provided)|the (?:audio|file|recording|speech) (?:is|was))"
+    r"|(?:the|this) (?:audio|speech|recording|clip|sound)(?: quality)? (?:is|was) (?:too |very )?(?:not clear|unclear"
+    r"|inaudible|unintelligible|garbled|poor))\b"
 )
+"""Openings by which a model refuses, or asks for more, instead of answering."""
+UNSURE = re.compile(
+    LEAD + r"(?:i (?:really |honestly |just |simply )?(?:don't|do not|didn't|did not) (?:really |quite )?"
+    r"(?:know|understand|catch (?:that|what|it|the))|(?:i'm|i am) (?:not (?:sure|certain)|unsure|uncertain)"
+    r"|i have no (?:idea|information|context|access|way))\b"
+)
+"""Openings that say as much, unless a story begins so."""
+FOREIGN_REFUSAL = re.compile(
+    "(?:非常|很)?抱歉|对不起|對不起|不好意思|我无法|我無法|我不知道|我听不清|请提供|作为(?:一个)?(?:人工智能|ai|语言模型)"
+    "|申し訳|すみません|죄송|(?:es)?tutmirleid|leiderkannich|ichkannleider|ichweißnicht|alskimodell|losiento"
+    "|(?:jesuis)?désolé|malheureusementje|jenesaispas|midispiace|desculpe"
+)
+"""The same in other languages, as far as these openings tell, without spaces."""
 UNABLE = re.compile(
     r"\b(?:i|we|it|that|which|genders?|emotions?|speaker)(?: (?:is|am|are|was|be))? "
     r"(?:can't|cannot|can not|could not|couldn't|unable|not able|not possible|impossible|difficult|hard)"
@@ -61,19 +88,35 @@ UNABLE = re.compile(
     r"|\b(?:does not|doesn't) (?:provide|contain|give) (?:enough|sufficient|any) information\b"
 )
 """A verb of hearing counts only with the clip as its object: that no rain can be heard is an answer."""
+SUBJECTS = (
+    r"(?:speakers?|narrator|announcer|lecturer|interviewer|presenter|host|caller|author|audio|recording|clip|speech|"
+    r"passage|text|transcript|transcription|conversation|dialogue|discussion|video|segment|voice)"
+)
+TELLING = (
+    r"(?:talk|speak|discuss|describ|explain|say|mention|tell|introduc|ask|express|narrat|read|recit|address|refer|argu|"
+    r"seem|sound|appear|emphasi|highlight|recount|present|stat|greet|announc|instruct|comment|convey)(?:s|es|ing|e|zes|"
+    r"ses|zing|sing)?"
+)
 CAPTION = re.compile(
     r"^(?:the sound of|sounds of|there is the sound of|the (?:audio|recording|clip|speech|sound) "
     r"(?:is|contains|features|captures|consists|has)|(?:this|it) is (?:a|an) (?:\w+ )?(?:recording|audio clip|song|"
     r"instrumental)|in (?:this|the) (?:audio|recording|clip)|i (?:am|can) hear(?:ing)? the sound)\b"
     r"|^(?:an?|the|some|several|two|three|people|someone|somebody|multiple)\b(?: \w+){0,4}? "
-    r"(?:(?:is|are) (?:\w+ly )?(?:speak|talk|sing|play|bark|laugh|cry|shout|giving a speech|heard|be(?:ing)? play)\w*"
+    r"(?:(?:is|are) (?:\w+ly )?(?:speak|talk|sing|play|bark|laugh|cry|shout|discuss|describ|giving a speech|heard|"
+    r"be(?:ing)? play)\w*"
     r"|(?:speaks?|talks?|sings?|barks?|chirps?|plays?) (?:and|as|while|with|in the background|over|followed)"
     r"|can be heard)\b"
+    rf"|^(?:the|this|an?|one)(?: \w+){{0,2}}? {SUBJECTS}(?: is| are| then| also)?(?: \w+ly)? {TELLING}\b"
+    r"|^(?:an?|the|one|some|two|several|people|someone|somebody|he|she|they)\b(?: \w+){0,3}? ?(?:is |are )?"
+    r"(?:talk|speak|discuss)(?:s|es|ing)? (?:\w+ )?about\b"
+    r"|^there (?:is|are) (?:an? |some |two |several |the )?(?:\w+ ){0,3}?(?:speaking|talking|singing|barking)\b"
+    r"|^(?:the|this) (?:audio|recording|clip|speech|passage|conversation) is about\b"
+    r"|^(?:this|it|the (?:audio|recording|clip|speech|passage)) is an? (?:\w+ )?"
+    r"(?:conversation|discussion|speech|lecture|monologue|dialogue) (?:about|between|on|of|in)\b"
 )
-# Han and kana are words by themselves: they are written without spaces.
-WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+(?:'[^\W]+)*"
-)
+# Letters of scripts without spaces are words by themselves, with the vowel signs and tones that stand on them.
+UNSPACED = r"[\u3040-\u30ff\p{Han}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+WORD = regex.compile(rf"(?=\w){UNSPACED}\p{{M}}*|(?:(?!{UNSPACED})\w)+(?:'\w+)*")
 STUTTER = re.compile(r"([^\W\d_]{1,8}?)\1{9,}$")
 """A word that ends in ten times the same letters; a number may have ten zeros. To be held against the last 80."""
 VOWELS, CONSONANTS, PAUSES = (
@@ -86,6 +129,18 @@ VOWELS, CONSONANTS, PAUSES = (
 )
 """The phones of CMUdict, without stress, and what aligners write for silence."""
 PHONES = VOWELS | CONSONANTS
+VOWEL, CONSONANT = ("|".join(sorted(names, key=len, reverse=True)) for names in (VOWELS, CONSONANTS))
+CONSONANT = re.sub(r"\b([cdstz]h)\b", r"\1(?!h(?!h))", CONSONANT)  # D HH, not DH with an H that is no phone
+JOINED = re.compile(f"(?>(?:{VOWEL})[012]?|{CONSONANT})++")
+"""Phones of one word without spaces between them; possessive, so that no word takes long."""
+STRESSED = re.compile(f"({VOWEL})[012]|({CONSONANT})|({VOWEL})")
+STRESS = re.compile("(?:[012]|zero|one|two)(s|th)?")
+"""A stress digit on its own, as Whisper's normalizer writes it; an S or TH that follows is joined to it (`ones`)."""
+MINIMUM_STRESSES = 3
+"""Stress digits after joined phones that are no chance."""
+IPA = re.compile("[\u0250-\u02af\u02c8\u02cc\u02d0]")
+"""Letters and marks of the International Phonetic Alphabet that hardly any spelling has."""
+IPA_LETTER = re.compile(f"{IPA.pattern}|[æðŋθ]")
 FUNCTION_WORDS = {
     language: frozenset(frequent.split())
     for language, frequent in {
@@ -145,27 +200,66 @@ def empty(output: Output) -> bool:
 
 
 def looped(output: Output) -> bool:
-    """Tell whether words repeat to the very end, the last time perhaps cut short, or many times before that."""
-    words = find_words(output.text)
+    """Whether words repeat to the very end, the last time perhaps cut short, or many times before that.
+
+    What a reference repeats too may be repeated up to twice as often.
+    """
+    found = loops(find_words(output.text))
+    spoken = [find_words(reference) for reference in output.references]
+    return any(not any(count <= 2 * repeated(words, unit) for words in spoken) for unit, count in found)
+
+
+def loops(words: Sequence[str]) -> list[tuple[tuple[str, ...], int]]:
+    """The words, or letters of a word, that an output repeats in a loop, and how many times."""
+    found: list[tuple[tuple[str, ...], int]] = []
     for length in range(1, len(words) // REPEATS + 1):
         tail = words[-REPEATS * length :]
         if tail[length:] == tail[:-length]:
-            return True
+            found.append((tuple(tail[:length]), count_at_end(words, length)))
         cut = words[-REPEATS * length - 1 : -1]
         if cut[length:] == cut[:-length] and len(cut) == REPEATS * length and cut[0].startswith(words[-1]):
-            return True
-    longest = min(len(words) // REPEATS_INSIDE, 20)
-    inside = any(repeats(words, length) >= REPEATS_INSIDE for length in range(1, longest + 1))
-    return inside or any(STUTTER.search(word[-80:]) for word in words)
+            found.append((tuple(cut[:length]), count_at_end(words[:-1], length)))
+    for length in range(1, min(len(words) // REPEATS_INSIDE, 20) + 1):
+        count, unit = repeats(words, length)
+        if count >= REPEATS_INSIDE:
+            found.append((unit, count))
+    for word in words:
+        if stutter := STUTTER.search(word[-80:]):
+            found.append(((stutter[1],), count_at_end(word, len(stutter[1]))))
+    return [(unit, count) for unit, count in found if is_whole(unit)]
 
 
-def repeats(words: Sequence[str], length: int) -> int:
-    """Return how many times in a row some words of this length stand side by side, at most."""
-    most = run = 0
-    for word, later in zip(words, words[length:], strict=False):
+def is_whole(unit: Sequence[str]) -> bool:
+    """Whether some words are not themselves a repetition of fewer words."""
+    lengths = (length for length in range(1, len(unit)) if len(unit) % length == 0)
+    return not any(unit[length:] == unit[:-length] for length in lengths)
+
+
+def count_at_end(words: Sequence[str], length: int) -> int:
+    """How many times in a row the last `length` words stand at the end."""
+    count = 1
+    while words[-(count + 1) * length : -count * length] == words[-length:]:
+        count += 1
+    return count
+
+
+def repeated(words: Sequence[str], unit: Sequence[str]) -> int:
+    """How many times in a row a reference has some words, spaces aside; 0 for less than twice."""
+    text, wanted = "".join(words), "".join(unit)
+    if len(wanted) == 1 and "a" <= wanted <= "z":  # a doubled letter within a word is no repetition
+        text, wanted = f" {' '.join(words)} ", f" {wanted}"
+    most = max((len(run[0]) // len(wanted) for run in re.finditer(f"(?:{re.escape(wanted)})+", text)), default=0)
+    return most if most > 1 else 0
+
+
+def repeats(words: Sequence[str], length: int) -> tuple[int, tuple[str, ...]]:
+    """How many times in a row some words of this length stand side by side, at most, and which words."""
+    most = run = end = 0
+    for place, (word, later) in enumerate(zip(words, words[length:], strict=False)):
         run = run + 1 if word == later else 0
-        most = max(most, run)
-    return most // length + 1
+        if run > most:
+            most, end = run, place
+    return most // length + 1, tuple(words[end + 1 : end + 1 + length])
 
 
 def echoed(output: Output) -> bool:
@@ -184,29 +278,48 @@ def echoed(output: Output) -> bool:
 
 
 def refused(output: Output) -> bool:
-    """Tell whether the output apologizes or says that it cannot do it, in other words than a reference's."""
+    """Whether the output apologizes, says that it cannot do it, or asks for more, in other words than a reference's."""
     if resembles(output):
         return False
     opening = " ".join(next(iter(sentences(output.text)), []))
-    if any(f"{opening} ".startswith(f"{phrase} ") for phrase in APOLOGIES):
+    patterns = (REFUSAL,) if output.kind == "text" else (REFUSAL, UNSURE)
+    if any((found := pattern.search(opening)) and not is_said(found[0], output) for pattern in patterns):
+        return True
+    foreign = FOREIGN_REFUSAL.match(opening.replace(" ", ""))
+    if foreign and not is_said(foreign[0], output):
         return True
     unable = UNABLE.search(opening)
-    return unable is not None and opening[: unable.start()].count(" ") < OPENING
+    return unable is not None and opening[: unable.start()].count(" ") < OPENING and not is_said(unable[0], output)
+
+
+def is_said(phrase: str, output: Output) -> bool:
+    """Whether a reference has these words in a row, contractions aside."""
+    wanted = spelled_out(re.sub(LEAD, "", phrase))
+    return any(wanted in spelled_out(" ".join(find_words(reference))) for reference in output.references)
+
+
+def spelled_out(text: str) -> str:
+    """Words without contractions and spaces."""
+    for short, long in (("can't", "cannot"), ("won't", "will not"), ("n't", " not"), ("i'm", "i am"), ("'d", " would")):
+        text = text.replace(short, long)
+    return text.replace(" ", "")
 
 
 def wrong_language(output: Output) -> bool | None:
-    """Tell whether the output is in a script, or in a language as far as words tell, that no reference is in."""
-    expected = {language for reference in output.references if (language := find_language(reference))}
+    """Whether the output is in a script, or in a language as far as words tell, that no reference is in."""
+    expected = set().union(*map(possible_languages, output.references))
     if not expected:
         return None
-    found = find_language(output.text)
-    return found is not None and not any(compatible(found, language) for language in expected)
+    found = possible_languages(output.text)
+    return bool(found) and not any(compatible(one, other) for one in found for other in expected)
 
 
 def phones(output: Output) -> bool:
-    """Tell whether there are phone symbols, or single letters, where there should be words."""
-    words = [re.sub(r"[012]$", "", word) for word in find_words(output.text)]
-    words = [word for word in words if word not in PAUSES]
+    """Whether there are phone symbols, of ARPAbet or IPA, or single letters, where there should be words."""
+    plain = find_words(output.text.replace("_", " "))
+    if is_ipa(plain) and not any(map(IPA.search, output.references)):
+        return True
+    words = [word for word in split_phones(plain) if word not in PAUSES]
     spelled = sum(re.fullmatch("[a-z]", word) is not None or word in PHONES for word in words)
     if len(words) >= MINIMUM_PHONES and spelled > 0.8 * len(words):
         return True
@@ -217,12 +330,45 @@ def phones(output: Output) -> bool:
         else:
             runs.append([])
     whole = len(runs) == 1 and len(words) >= 3
-    return any(
+    return has_joined_phones(plain) or any(
         len(VOWELS.intersection(run)) >= (1 if whole else 2)
         and len(run) >= (3 if whole else MINIMUM_PHONES)
         and not CONSONANTS.isdisjoint(run)
         for run in runs
     )
+
+
+def split_phones(words: Sequence[str]) -> list[str]:
+    """Words with phones alone and without stress: joined ones are taken apart, digits that stand alone left out."""
+    found: list[str] = []
+    after_vowel = False
+    for word in words:
+        stress = STRESS.fullmatch(word) if after_vowel else None
+        if stress:
+            found += [stress[1]] if stress[1] else []
+        elif re.search("[012]", word) and JOINED.fullmatch(word):
+            found += ["".join(filter(None, phone)) for phone in STRESSED.findall(word)]
+        else:
+            found.append(word)
+        after_vowel = not stress and word in VOWELS
+    return found
+
+
+def has_joined_phones(words: Sequence[str]) -> bool:
+    """Whether words are joined phones whose stress digits stand alone, as Whisper's normalizer leaves them."""
+    stresses, joined = 0, 0
+    for before, word in pairwise(["", *words]):
+        if STRESS.fullmatch(word) and JOINED.fullmatch(before) and re.search(f"(?:{VOWEL})$", before):
+            stresses += 1
+        else:
+            joined += JOINED.fullmatch(word) is not None
+    return stresses >= MINIMUM_STRESSES and stresses + joined == len(words)
+
+
+def is_ipa(words: Sequence[str]) -> bool:
+    """Whether at least half of the words hold letters of the International Phonetic Alphabet."""
+    marks = sum(len(IPA.findall(word)) for word in words)
+    return marks >= 2 and 2 * sum(map(bool, map(IPA_LETTER.search, words))) >= len(words)
 
 
 def transcribed(output: Output) -> bool | None:
@@ -235,27 +381,30 @@ def transcribed(output: Output) -> bool | None:
 
 
 def captioned(output: Output) -> bool:
-    """Tell whether the output describes the sound, where its words are due."""
-    return not resembles(output) and bool(CAPTION.search(" ".join(find_words(output.text))))
+    """Whether the output describes the sound or the speech, where its words are due, unless a reference says so."""
+    found = CAPTION.search(" ".join(find_words(output.text)))
+    return found is not None and not resembles(output) and not is_said(found[0], output)
 
 
 RULES: dict[str, Rule] = {
     "empty": Rule(2, empty, "no letter or digit"),
     "refused": Rule(
-        2,
+        3,
         refused,
-        "opens with an English apology, or with cannot determine, identify, transcribe ...; not where half of its "
-        "words are a reference's",
+        "opens with an apology, with I don't know, please provide ..., cannot determine, identify, transcribe ... in "
+        "English, or with a few such words of other languages; not where a reference says them, or half of its words "
+        "are a reference's",
     ),
     "echoed": Rule(
-        2,
+        3,
         echoed,
         "a sentence of the prompt, of three words or more, as a sentence of its own, or a mark of its template",
     ),
     "looped": Rule(
-        2,
+        3,
         looped,
-        "words four times in a row at the end, or eight times anywhere; not a loop whose words change a little",
+        "words four times in a row at the end, or eight times anywhere, unless a reference repeats them at least half "
+        "as often; not a loop whose words change a little",
     ),
     "truncated": Rule(
         1,
@@ -264,30 +413,32 @@ RULES: dict[str, Rule] = {
         by_text=False,
     ),
     "wrong language": Rule(
-        1,
+        2,
         wrong_language,
         "another script than every reference's; English, German, French, Spanish, Italian, Dutch and Portuguese also "
-        "by frequent words, so not in short outputs; Japanese by its kana; not traditional for simplified Chinese",
+        "by frequent words, so not in short outputs; Japanese by its kana; not traditional for simplified Chinese; "
+        "names in another script are no other language",
         ("transcript", "translation", "answer", "caption", "text"),
     ),
     "phones": Rule(
-        1,
+        2,
         phones,
-        "six phone symbols in a row, or mostly single letters, where words are due",
+        "six phone symbols of ARPAbet in a row, also joined or after Whisper's normalizer (ah zero), IPA in half of "
+        "the words, or mostly single letters, where words are due",
         ("transcript", "translation", "answer", "caption", "text"),
     ),
     "transcribed": Rule(
-        1,
+        2,
         transcribed,
         "four fifths of the words that are said, where something else is due; unknown without a transcript in the "
         "manifest",
         ("translation", "answer", "caption"),
     ),
     "captioned": Rule(
-        1,
+        2,
         captioned,
-        "opens like an English description of a sound (a man is speaking ...), where its words are due; not where half "
-        "of its words are a reference's",
+        "opens like an English description of a sound or a speech (a man is speaking, the speaker talks about ...), "
+        "where its words are due; not where a reference says so, or half of its words are a reference's",
         ("transcript", "translation"),
     ),
     "unparsed": Rule(
@@ -358,8 +509,9 @@ def health(examined: Iterable[Mapping[str, bool | None]]) -> dict[str, Count]:
 
 
 def find_words(text: str) -> list[str]:
-    """Return the lower-case words of a text, without punctuation."""
-    return WORD.findall(text.lower().replace("’", "'"))
+    """The lower-case words of a text, without punctuation."""
+    words: list[str] = WORD.findall(text.lower().translate(APOSTROPHES))
+    return words
 
 
 def sentences(text: str) -> list[list[str]]:
@@ -376,16 +528,16 @@ def resembles(output: Output) -> bool:
 
 
 def find_language(text: str) -> str | None:
-    """Return the language of a text, or only its script in capitals; None where there are too few letters to tell."""
-    scripts = Counter(filter(None, map(script, unicodedata.normalize("NFKC", text))))
-    if not scripts:
+    """The language of a text, or only its script in capitals; None where there are too few letters to tell."""
+    units, letters = count_scripts(text)
+    if not units:
         return None
-    kana = scripts["HIRAGANA"] + scripts["KATAKANA"]
-    asian = kana + scripts["CJK"]
-    main, letters = scripts.most_common(1)[0]
-    if letters < MINIMUM_LETTERS.get(main, 3) and asian == 0:
+    kana = units["HIRAGANA"] + units["KATAKANA"]
+    asian = kana + units["CJK"]
+    main = units.most_common(1)[0][0]
+    if letters[main] < MINIMUM_LETTERS.get(main, 3) and asian == 0:
         return None
-    if 2 * asian >= scripts.total():
+    if 2 * asian >= units.total():
         return "Japanese" if kana else "Chinese" if asian >= MINIMUM_HAN else "CJK"
     if main != "LATIN":
         return main
@@ -393,6 +545,29 @@ def find_language(text: str) -> str | None:
     hits = Counter({language: len(words & known) for language, known in FUNCTION_WORDS.items()})
     (best, most), (_, second) = hits.most_common(2)
     return best if most >= 2 and most >= 2 * second else main
+
+
+def count_scripts(text: str) -> tuple[Counter[str], Counter[str]]:
+    """How many words of each script a text has, of scripts without spaces letters; and how many letters."""
+    plain = unicodedata.normalize("NFKC", text)
+    units = Counter(filter(None, (next(filter(None, map(script, word)), None) for word in find_words(plain))))
+    return units, Counter(filter(None, map(script, plain)))
+
+
+def possible_languages(text: str) -> set[str]:
+    """Languages or scripts that a text may count as: a quarter of its words may be names in the script of the rest."""
+    main = find_language(text)
+    if main is None:
+        return set()
+    units, letters = count_scripts(text)
+    words = set(find_words(text))
+    if main in FUNCTION_WORDS or (main == "LATIN" and any(words & known for known in FUNCTION_WORDS.values())):
+        return {main}
+    several = {name for name, count in units.items() if 4 * count >= units.total()}
+    several = {name for name in several if letters[name] >= MINIMUM_LETTERS.get(name, 3)}
+    asian = several & {"CJK", "HIRAGANA", "KATAKANA"}
+    named = ("Japanese" if asian - {"CJK"} else "CJK",) if asian and main not in ("Chinese", "Japanese", "CJK") else ()
+    return {main, *named, *(several - asian)}
 
 
 def compatible(found: str, expected: str) -> bool:

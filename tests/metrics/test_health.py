@@ -7,7 +7,8 @@ import time
 import pytest
 
 from salmonn_lab.batch import GENERATION, Prediction
-from salmonn_lab.metrics.health import RULES, Count, Kind, examine, find_language, health, symptoms
+from salmonn_lab.metrics.health import RULES, Count, Kind, examine, find_language, find_words, health, symptoms
+from salmonn_lab.metrics.normalize import whisper_en
 
 PROMPT = "USER: <Speech><SpeechHere></Speech> Write down what is said.\nASSISTANT:"
 GERMAN = "Das ist nicht der Hund, den ich mit dem Auto sah."
@@ -207,3 +208,221 @@ def test_a_very_long_output_is_judged_quickly() -> None:
     assert symptoms(prediction(words), "transcript") == set()
     assert symptoms(prediction("x" * 50_000 + "y"), "transcript") == set()
     assert time.process_time() - start < 3
+
+
+ARPABET = (
+    "AH0 N D HH IY1 D IH0 Z ER1 V Z",
+    "HH AH0 L OW1 W ER1 L D",
+    "DH AH0 K AE1 T S AE1 T AA1 N DH AH0 M AE1 T",
+    "M IH1 S T ER0 K W IH1 L T ER0",
+    "IH0 Z DH IY0 AH0 P AA2 S AH0 L",
+    "T UW1 TH IY2 AH0 T UW2 S AY1",
+)
+
+
+@pytest.mark.parametrize("phones", ARPABET)
+def test_phones_are_found_however_they_are_joined_or_normalized(phones: str) -> None:
+    joined = phones.replace(" ", "")
+    two_words = phones[: phones.index(" ", 8)].replace(" ", "") + phones[phones.index(" ", 8) :].replace(" ", "")
+    separated = [phones.replace(" ", mark) for mark in "_-.,/"]
+    forms = [phones, phones.lower(), joined, two_words, *separated, whisper_en(phones), whisper_en(joined)]
+    for text in (*forms, whisper_en(two_words), phones.replace("0", " zero").replace("1", " one").replace("2", " two")):
+        assert symptoms(prediction(text), "transcript") == {"phones"}, text
+
+
+@pytest.mark.parametrize("text", ["həˈloʊ wɜːld", "ðə kæt ɪz ɒn ðə mæt", "/həˈləʊ/", "[ʃi sɛd ɪt wʌz fɑɪn]"])
+def test_the_international_phonetic_alphabet_is_phones(text: str) -> None:
+    assert symptoms(prediction(text), "transcript") == {"phones"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("ah zero point five percent", "x"),
+        ("er one two three", "x"),
+        ("ah one b t c", "x"),
+        ("day one and day two were fine", "x"),
+        ("the way one way two way", "x"),
+        ("oh ow that hurts", "x"),
+        ("er ah er ah", "x"),
+        ("he pays 2 dollars", "x"),
+        ("zero one two one zero", "x"),
+        ("b2b and p2p", "x"),
+        ("the word hello is written həˈloʊ in the book", "x"),
+        ("say the way to go by the sea", "x"),
+        ("mən səni görürəm", "mən səni sevirəm"),
+        ("day one day two day one", "Day one, day two, day one."),
+    ],
+)
+def test_words_that_look_like_phones_are_no_phones(text: str, reference: str) -> None:
+    assert symptoms(prediction(text, reference), "transcript") == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I don't know.",
+        "I don’t know.",
+        "I do not know what was said.",
+        "Well, I really don't understand.",
+        "Please provide more context.",
+        "Could you please provide more context?",
+        "I'm not sure what the speaker is saying.",
+        "I didn't catch that.",
+        "I have no idea",
+        "There is not enough information.",
+        "More context is needed.",
+        "I need more information to answer.",
+        "No audio was provided.",
+        "It seems that you have not provided any audio.",
+        "How can I assist you today?",
+        "I'm just a language model.",
+        "I'm so sorry, but no.",
+        "I'm afraid I can't help with that",
+        "My sincere apologies",
+        "The audio is unclear.",
+        "抱歉，我听不清。",
+        "申し訳ありません。",
+        "Es tut mir leid, das geht nicht.",
+    ],
+)
+def test_a_refusal_in_place_of_a_transcript_is_found(text: str) -> None:
+    assert "refused" in symptoms(prediction(text, "turn the light on in the kitchen"), "transcript")
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("Unfortunately the whether was bat yesterday", "Unfortunately, the weather was bad yesterday."),
+        ("unfortunately he wretched a car", "but unfortunately, he'd reached the cart by noon"),
+        ("I don't know why a goat", "well I do not know white coats"),
+        ("please provide a bed", "he said please provide abed with food"),
+        ("sorry i am late", "I'm sorry to be so late again my dear"),
+        ("I can't tell apart", "No, I cannot tell, a part is missing."),
+        ("je ne sais pas du tout", "moi je ne sais pas, tout de même on verra bien"),
+        ("als kind war ich dort", "x"),
+        ("i know that", "x"),
+        ("they don't know", "x"),
+        ("no one was there", "x"),
+        ("how can i get there", "x"),
+        ("the audio guide was clear", "x"),
+        ("i'm afraid of dogs", "x"),
+        ("it seems that the sea was calm", "x"),
+        ("could you open the door", "x"),
+        ("please open the door", "x"),
+    ],
+)
+def test_what_somebody_says_is_no_refusal(text: str, reference: str) -> None:
+    assert symptoms(prediction(text, reference), "transcript") == set()
+
+
+def test_a_story_may_begin_with_not_knowing_and_an_answer_not() -> None:
+    assert symptoms(prediction("I don't know why, but the dog barked."), "text") == set()
+    assert symptoms(prediction("I don't know.", "dog"), "answer") == {"refused"}
+    assert symptoms(prediction("I don't know.", "I don't know"), "answer") == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The speaker talks about the weather.",
+        "The speaker is talking about politics.",
+        "The male speaker says hello",
+        "The man is discussing a book",
+        "A woman talks about her day",
+        "Someone is speaking about food",
+        "He is talking about his job",
+        "People talk about the war",
+        "In this audio, a man reads a story",
+        "The audio describes a scene",
+        "the recording mentions a train",
+        "The speech discusses economics",
+        "The narrator describes the house",
+        "The passage is about a king",
+        "This is a conversation between two people",
+        "There is a man speaking",
+    ],
+)
+def test_a_description_in_place_of_a_transcript_is_found(text: str) -> None:
+    assert symptoms(prediction(text, "turn it off"), "transcript") == {"captioned"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("the speaker talks about exes", "so the speaker talks about x s and why s when they meet"),
+        ("the speaker of the house rose", "x"),
+        ("the speech was long", "x"),
+        ("the text of the bill", "x"),
+        ("the voice of reason", "x"),
+        ("the author of the letter", "x"),
+        ("the passage leads to the garden", "x"),
+        ("a man walked into the room", "x"),
+        ("she was about to leave", "x"),
+        ("it is about time", "x"),
+        ("there is a tavern in the town", "x"),
+        ("two of them were about to talk", "x"),
+    ],
+)
+def test_a_sentence_that_may_be_said_is_no_description(text: str, reference: str) -> None:
+    assert symptoms(prediction(text, reference), "transcript") == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "expected"),
+    [
+        ("ha ha ha ha", "ha ha ha", False),
+        ("no no no no", "No, no, no!", False),
+        ("ha ha ha ha", "hahaha", False),
+        ("hahahahahahahahahaha", "hahahahaha oh", False),
+        ("very very very very", "it was very, very good", False),
+        ("bye bye bye bye", "bye-bye", False),
+        ("0 0 0 0", "0000", False),
+        ("so ha ha ha ha ha ha ha ha then", "ha ha ha ha then", False),
+        ("好好好好", "好好", False),
+        ("he he " * 4, "he he he he he", False),
+        ("ha " * 50, "ha ha", True),
+        ("ha ha ha ha", "ha", True),
+        ("ha" * 500, "ha" * 6, True),
+        ("a a a a", "an aardvark", True),
+        ("the the the the", "the other one", True),
+        ("if you are " * 6, "if you are if you are", True),
+        ("ครับครับครับครับ", "สวัสดี", True),
+    ],
+)
+def test_what_a_reference_repeats_may_be_repeated_up_to_twice_as_often(
+    text: str, reference: str, expected: bool
+) -> None:
+    assert examine(prediction(text, reference), "transcript")["looped"] is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "expected"),
+    [
+        ("我买了 iPhone 15 Pro Max", "我昨天买了一个苹果手机", False),
+        ("我在 New York 的 Times Square", "我在纽约的时代广场", False),
+        ("周杰伦 Jay Chou 的 Love Story", "周杰伦的爱情故事", False),
+        ("BBC 报道", "英国广播公司报道", False),
+        ("Google 搜索", "谷歌搜索", False),
+        ("東京でJohn Smithさんに会った", "東京でジョン・スミスさんに会った", False),
+        ("Я люблю Microsoft Windows", "я люблю майкрософт виндоус", False),
+        ("안녕 Microsoft Windows", "안녕 마이크로소프트 윈도우", False),
+        ("สวัสดี Microsoft Windows", "สวัสดีไมโครซอฟท์", False),
+        ("play 周杰伦", "play Jay Chou", False),
+        ("The answer is 你好", "他说你好世界朋友们", True),
+        ("Hello my friend, how are you", "你好我的朋友你好吗", True),
+        ("你好世界", "hello world", True),
+        ("こんにちは world", "hello my world", True),
+        ("สวัสดีครับ", "hello my friend", True),
+        ("hello my friend", "สวัสดีครับ", True),
+        ("مرحبا بك", "hello my friend", True),
+    ],
+)
+def test_names_in_another_script_are_no_other_language(text: str, reference: str, expected: bool) -> None:
+    assert examine(prediction(text, reference), "transcript")["wrong language"] is expected
+
+
+def test_words_keep_their_vowel_signs_and_apostrophes() -> None:
+    assert find_words("हिन्दी में, नमस्ते।") == ["हिन्दी", "में", "नमस्ते"]
+    assert find_words("שָׁלוֹם don’t n\u02bcest e\u0301te\u0301") == ["שָׁלוֹם", "don't", "n'est", "e\u0301te\u0301"]
+    assert find_words("你好，カー ครับ") == ["你", "好", "カ", "ー", "ค", "รั", "บ"]
