@@ -17,10 +17,12 @@ import pytest
 
 from salmonn_lab import plots, study, study_pages
 from salmonn_lab.batch import Example, Prediction
+from salmonn_lab.benchmarks import BENCHMARKS
 from salmonn_lab.config import load_config, to_yaml
 from salmonn_lab.data.manifest import read_manifest, write_manifest
 from salmonn_lab.estimate import Work
 from salmonn_lab.experiment import Experiment, Planned, assignments, load_experiment
+from salmonn_lab.metrics.choice import Accuracy
 from salmonn_lab.predictions import read_predictions, write_predictions
 from salmonn_lab.report import main, write_study
 
@@ -323,3 +325,25 @@ def test_plots_escape_what_they_name() -> None:
     drawn = plots.scatter([point(1, 2, "<b>"), point(2, 3, '"')], [(1, 2), (2, 3)], "x & y", "z", str)
     assert "<b>" not in drawn
     assert "x &amp; y" in drawn
+
+
+def answered(outputs: dict[str, list[str]]) -> study.Answers:
+    """Answers of runs to items that are all the word dog."""
+    metrics = {}
+    for run, texts in outputs.items():
+        metric = Accuracy(("dog", "cat"))
+        metric.update(texts, [["dog"]] * len(texts), [str(index) for index in range(len(texts))])
+        metrics[run] = {"accuracy": metric}
+    return study.Answers(BENCHMARKS["quickstart_sounds"], metrics, len(next(iter(outputs.values()))))
+
+
+def test_a_mean_over_seeds_of_perfect_runs_has_the_interval_of_one_and_no_fraction_leaves_0_to_1() -> None:
+    perfect, near = ["dog"] * 40, ["dog"] * 30 + ["cat"] * 10
+    score = study.setting_scores(answered({"a": perfect, "b": perfect}), ["a", "b"])[0]
+    assert (score.value, score.low, score.high) == (1.0, pytest.approx(0.9124, abs=1e-4), 1.0)
+    score = study.setting_scores(answered({"a": perfect, "b": near}), ["a", "b"])[0]
+    assert (score.value, score.low, score.high) == (0.875, 0.0, 1.0)
+    score = study.setting_scores(answered({"a": ["dog"]}), ["a"])[0]
+    assert score.value == 1.0
+    assert math.isnan(score.low)
+    assert math.isnan(score.high)

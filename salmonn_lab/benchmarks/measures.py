@@ -198,7 +198,7 @@ def writing_of_texts(texts: Iterable[str]) -> Writing:
     Raises:
         ValueError: some texts are written one way and some another.
     """
-    counts = Counter(filter(None, map(_writing_of_text, texts)))
+    counts: Counter[Writing] = Counter(filter(None, map(_writing_of_text, texts)))
     ranked = counts.most_common()
     if len(ranked) > 1 and ranked[1][1] > MIXED * counts.total():
         (first, most), (second, more) = ranked[:2]

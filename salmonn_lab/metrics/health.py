@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -209,24 +209,23 @@ def looped(output: Output) -> bool:
     return any(not any(count <= 2 * repeated(words, unit) for words in spoken) for unit, count in found)
 
 
-def loops(words: Sequence[str]) -> list[tuple[tuple[str, ...], int]]:
+def loops(words: Sequence[str]) -> Iterator[tuple[tuple[str, ...], int]]:
     """The words, or letters of a word, that an output repeats in a loop, and how many times."""
-    found: list[tuple[tuple[str, ...], int]] = []
     for length in range(1, len(words) // REPEATS + 1):
-        tail = words[-REPEATS * length :]
-        if tail[length:] == tail[:-length]:
-            found.append((tuple(tail[:length]), count_at_end(words, length)))
-        cut = words[-REPEATS * length - 1 : -1]
-        if cut[length:] == cut[:-length] and len(cut) == REPEATS * length and cut[0].startswith(words[-1]):
-            found.append((tuple(cut[:length]), count_at_end(words[:-1], length)))
+        for ended in (words, words[:-1]):
+            tail = ended[-REPEATS * length :]
+            cut_short = ended is not words
+            if len(tail) < REPEATS * length or tail[length:] != tail[:-length]:
+                continue
+            if is_whole(tail[:length]) and (not cut_short or tail[0].startswith(words[-1])):
+                yield tuple(tail[:length]), count_at_end(ended, length)
     for length in range(1, min(len(words) // REPEATS_INSIDE, 20) + 1):
         count, unit = repeats(words, length)
-        if count >= REPEATS_INSIDE:
-            found.append((unit, count))
+        if count >= REPEATS_INSIDE and is_whole(unit):
+            yield unit, count
     for word in words:
         if stutter := STUTTER.search(word[-80:]):
-            found.append(((stutter[1],), count_at_end(word, len(stutter[1]))))
-    return [(unit, count) for unit, count in found if is_whole(unit)]
+            yield (stutter[1],), count_at_end(word, len(stutter[1]))
 
 
 def is_whole(unit: Sequence[str]) -> bool:
