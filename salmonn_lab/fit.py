@@ -20,7 +20,7 @@ from salmonn_lab import report, runs
 from salmonn_lab.clock import PartClock
 from salmonn_lab.config import RunConfig, load_config, to_yaml
 from salmonn_lab.console import console, progress, run_command, table
-from salmonn_lab.data.modules import SpeechDataModule, check_data
+from salmonn_lab.data.modules import SpeechDataModule, check_data, reading
 from salmonn_lab.encode import clips_of, fill
 from salmonn_lab.evaluate import data_module, find_benchmarks, measure, publish
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
@@ -73,7 +73,7 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
         local = runs.localize(config)
         hashes = check_manifests(run, local)
         lightning.seed_everything(config.seed, verbose=False)
-        model = Salmonn(local.model, local.optim, seed=config.seed)
+        model = Salmonn(local.model, local.optim, seed=config.seed, reading=reading(config.data))
         if config.init_from and not run.checkpoint.is_file():
             coverage = runs.initialize(model, config.init_from)
             if runs.first_process():

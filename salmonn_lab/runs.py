@@ -24,6 +24,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from salmonn_lab import assets
 from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
 from salmonn_lab.console import console
+from salmonn_lab.data.modules import reading
 from salmonn_lab.files import write_atomically
 from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
 from salmonn_lab.model.llm import fastest_dtype
@@ -186,7 +187,8 @@ def load_model(run: Run, checkpoint: Path | None = None, config: ModelConfig | N
     path = checkpoint or run.checkpoint
     if not path.is_file():  # before the LLM is loaded
         raise FileNotFoundError(f"no checkpoint {path}; the run may not have reached its first checkpoint_every")
-    model = Salmonn(config or localize(run.config().model))
+    stored = run.config()
+    model = Salmonn(config or localize(stored.model), reading=reading(stored.data))
     console.print(f"{path}: {load_weights(model, path)}", soft_wrap=True)
     return model.eval()
 

@@ -33,7 +33,7 @@ from salmonn_lab.batch import (
     Sample,
     Segment,
 )
-from salmonn_lab.data.audio import read_audio
+from salmonn_lab.data.audio import AudioReading, read_clip
 from salmonn_lab.data.collate import collate, pad
 from salmonn_lab.data.dataset import prompt_ids, target_ids
 from salmonn_lab.data.modules import SpeechDataModule
@@ -47,8 +47,6 @@ from salmonn_lab.model.llm import Answer, DecodingConfig, Dtype, LanguageModel, 
 from salmonn_lab.model.whisper import WhisperConfig
 
 Waveform = Tensor | str | Path
-LONGEST_SECONDS = 86_400.0
-"""More than any clip: paths are read whole."""
 CLIPS_AT_ONCE = 16
 """How many clips `listen` and `score` run as one batch."""
 
@@ -152,6 +150,7 @@ class Salmonn(lightning.LightningModule):
         total_steps: int = 0,
         seed: int = 0,
         load: bool = True,
+        reading: AudioReading | None = None,
     ) -> None:
         """Load the frozen parts and make the trainable ones.
 
@@ -161,8 +160,10 @@ class Salmonn(lightning.LightningModule):
             total_steps: optimizer steps of the whole training, over which the rate decays.
             seed: of the new weights, and of dropout in every step.
             load: False makes the shapes alone; see `skeleton`.
+            reading: how `listen`, `score` and `audio_tokens` read clips; None is the original's way.
         """
         super().__init__()
+        self.reading = reading or AudioReading()
         self.config, self.optim, self.total_steps, self.seed = config, optim, total_steps, seed
         whole = config.bridge.span == "thirty_seconds"
         self.encoders = Encoders(config.whisper, config.audio_encoder, thirty_seconds=whole, load=load)
@@ -251,6 +252,8 @@ class Salmonn(lightning.LightningModule):
     ) -> Salmonn:
         """Load a checkpoint of the original SALMONN, such as `salmonn_v1.pth`, ready to answer.
 
+        Clips are read as the original reads them: the first channel, at least 1 s and at most 30 s.
+
         Args:
             path: the `.pth`; windows, queries and LoRA are those it was trained with, sizes those of its tensors.
             whisper: folder, hub name or `asset:NAME` of Whisper-large-v2.
@@ -273,7 +276,10 @@ class Salmonn(lightning.LightningModule):
 
     @classmethod
     def from_run(cls, run: str | Path) -> Salmonn:
-        """Load the trained model of a run's folder, ready to answer; errors as in `runs.find` and `runs.load_model`."""
+        """Load the trained model of a run's folder, ready to answer; errors as in `runs.find` and `runs.load_model`.
+
+        Clips are read as the run's `data.channels`, `data.min_seconds` and `data.max_seconds` say.
+        """
         from salmonn_lab import runs
 
         return runs.load_model(runs.find(run))
@@ -283,7 +289,9 @@ class Salmonn(lightning.LightningModule):
         """Return what the LLM would read in place of each clip.
 
         Args:
-            waveforms: float32 tensors of shape (samples,), mono at 16 kHz, or paths of audio files of any kind.
+            waveforms: paths of audio files of any kind, or tensors of shape (samples,), mono at 16 kHz: floating point
+                of full scale 1, int16 or int32. They are read as evaluation reads them: padded and cut to the run's
+                `data.min_seconds` and `data.max_seconds`, with a warning where something is cut.
         """
         prompts = [PLACE] * len(waveforms)
         with answering(self):
@@ -330,29 +338,23 @@ class Salmonn(lightning.LightningModule):
     def make_batch(
         self, waveforms: Sequence[Waveform], prompts: Sequence[str], targets: Sequence[str] | None = None
     ) -> Batch:
-        """Return clips and prompts as a batch on the model's device; a clip that is heard as 30 s is at least 1 s.
+        """Clips, read as `reading` says, and prompts as a batch on the model's device.
 
         Raises:
-            ValueError: the lists differ in length, a waveform is no vector, or a prompt lacks its `<SpeechHere>`.
+            ValueError: the lists differ in length, a prompt lacks its `<SpeechHere>`, or a clip cannot be read.
         """
         counts = {len(waveforms), len(prompts), len(waveforms if targets is None else targets)}
         if len(counts) > 1 or isinstance(prompts, str):
             raise ValueError("give one prompt, and one target if any, for each waveform")
-        shortest = 16_000 if self.config.bridge.span == "thirty_seconds" else 1
         samples = []
         for index, (waveform, prompt) in enumerate(zip(waveforms, prompts, strict=True)):
-            if isinstance(waveform, str | Path):
-                waveform = read_audio([Segment(str(waveform))], max_seconds=LONGEST_SECONDS)
-            waveform = torch.as_tensor(waveform, dtype=torch.float32)
-            if waveform.ndim != 1 or not len(waveform):
-                raise ValueError(f"waveform {index} must have the shape (samples,), got {tuple(waveform.shape)}")
             if prompt.count(PLACE) != 1:
                 raise ValueError(f"prompt {index} must hold {PLACE} exactly once, got {prompt!r}")
             before, after = prompt_ids(self.llm.tokenizer, prompt)
             samples.append(
                 Sample(
                     id=str(index),
-                    waveform=functional.pad(waveform.cpu(), (0, max(0, shortest - len(waveform)))),
+                    waveform=read_clip(waveform, self.reading, f"waveform {index}"),
                     before_ids=before,
                     after_ids=after,
                     target_ids=() if targets is None else target_ids(self.llm.tokenizer, targets[index]),

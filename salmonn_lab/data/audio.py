@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import soundfile
+import numpy as np
+import soxr
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchaudio.transforms import Resample
 
 from salmonn_lab.batch import Segment
+from salmonn_lab.data.decoding import (
+    OVERSHOOT_SECONDS,
+    AudioError,
+    Channels,
+    Header,
+    Samples,
+    check_samples,
+    decode,
+    read_header,
+    shown,
+)
+
+__all__ = ["OVERSHOOT_SECONDS", "AudioError"]
 
 SAMPLE_RATE = 16_000
 GAP_SECONDS = 0.1
 """Silence between joined clips (the original's dataset.py: 1,600 zeros)."""
-OVERSHOOT_SECONDS = 0.5
-"""How far a stretch may run past the end of its file, where it is cut; Kaldi's `extract-segments` allows as much."""
+KERNEL_WEIGHTS = 1_000_000
+TORCHAUDIO_RATE = 96_000
+"""Hz; above it, soxr, which takes the file block by block."""
+FULL_SCALE = {torch.int16: 2**15, torch.int32: 2**31}
+"""The integers that samples come in, by what is full scale."""
+
+log = logging.getLogger(__name__)
 
 
-class AudioError(ValueError):
-    """A file that cannot be read as asked; the message names the file."""
+@dataclass(frozen=True)
+class AudioReading:
+    """How a run turns audio into waveforms (`data.min_seconds`, ...); the defaults are the original's."""
+
+    min_seconds: float = 1.0
+    max_seconds: float = 30.0
+    channels: Channels = "first"
 
 
 def read_audio(
@@ -34,7 +59,7 @@ def read_audio(
     gap_seconds: float = GAP_SECONDS,
     min_seconds: float = 0.0,
     max_seconds: float = 30.0,
-    channels: Literal["first", "mean"] = "first",
+    channels: Channels = "first",
     speed: float = 1.0,
 ) -> Float[Tensor, " samples"]:
     """Return the joined segments, mono at 16 kHz, float32.
@@ -65,100 +90,132 @@ def read_audio(
     return torch.cat(parts)[:limit]
 
 
+def read_clip(clip: Tensor | str | Path, reading: AudioReading, name: str) -> Float[Tensor, " samples"]:
+    """A clip as a run reads it, mono at 16 kHz, float32; where it is cut, a warning says so.
+
+    Args:
+        clip: the path of an audio file, or samples, mono at 16 kHz: floating point of full scale 1, int16 or int32 of
+            full scale 32,768 or 2,147,483,648.
+        reading: the run's.
+        name: what errors call samples; files have their own.
+
+    Raises:
+        AudioError: a file cannot be read, or samples have another shape, type or scale, or are not finite.
+    """
+    if isinstance(clip, str | Path):
+        segments = [Segment(str(clip))]
+        warn_if_cut(segments[0].path, audio_seconds(segments), reading)
+        return read_audio(
+            segments, min_seconds=reading.min_seconds, max_seconds=reading.max_seconds, channels=reading.channels
+        )
+    samples = as_samples(clip, name)
+    warn_if_cut(name, len(samples) / SAMPLE_RATE, reading)
+    samples = samples[: round(reading.max_seconds * SAMPLE_RATE)]
+    return torch.cat([samples, torch.zeros(max(0, round(reading.min_seconds * SAMPLE_RATE) - len(samples)))])
+
+
+def warn_if_cut(name: str, seconds: float, reading: AudioReading) -> None:
+    """Log a warning where a clip is longer than what is read of it."""
+    if round(seconds * SAMPLE_RATE) > round(reading.max_seconds * SAMPLE_RATE):
+        log.warning(
+            "%s lasts %.2f s: cut to its first %g s (data.max_seconds)", shown(name), seconds, reading.max_seconds
+        )
+
+
+def as_samples(values: Any, name: str) -> Float[Tensor, " samples"]:
+    """Samples of full scale 1, float32, on the CPU; errors as in `read_clip`."""
+    try:
+        samples = torch.as_tensor(values).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AudioError(f"{name}: must be a path or a tensor of samples, got {type(values).__name__}: {error}") from None
+    if samples.ndim != 1 or not len(samples):
+        hint = "; of several channels give one, such as [0]" if samples.ndim == 2 else ""
+        raise AudioError(f"{name}: must have the shape (samples,), got {tuple(samples.shape)}{hint}")
+    if samples.dtype in FULL_SCALE:
+        return samples.float() / FULL_SCALE[samples.dtype]
+    if not samples.is_floating_point():
+        raise AudioError(f"{name}: must be floating point of full scale 1, int16 or int32, got {samples.dtype}")
+    samples = samples.float()
+    check_samples(samples.numpy(), name)
+    return samples
+
+
 def audio_seconds(segments: Sequence[Segment], *, gap_seconds: float = GAP_SECONDS) -> float:
-    """Return the length of the joined segments from the files' headers alone; errors as in `read_audio`."""
+    """Seconds of the joined segments; errors as in `read_audio`.
+
+    From the files' headers, but for MP3 and Ogg files, in which streams are looked for, and for FLAC without a length,
+    which is decoded.
+    """
     total = gap_seconds * (len(segments) - 1)
     for segment in segments:
-        frames, rate = _header(segment.path)
-        start, stop = _stretch(segment, frames, rate)
-        total += (stop - start) / rate
+        header = read_header(segment.path)
+        start, stop = _stretch(segment, header)
+        total += (stop - start) / header.rate
     return total
 
 
-def _read_segment(segment: Segment, max_seconds: float, channels: Literal["first", "mean"], speed: float) -> Tensor:
-    frames, rate = _header(segment.path)
-    start, stop = _stretch(segment, frames, rate)
-    wanted = min(stop - start, math.ceil(max_seconds * rate * speed))
-    samples = _decode(segment.path, start, wanted, rate)
-    if wanted - samples.shape[1] > OVERSHOOT_SECONDS * rate:
-        raise AudioError(f"{segment.path}: corrupt: only {samples.shape[1] / rate:.2f} of {wanted / rate:.2f} s decode")
-    mono = samples[0] if channels == "first" else samples.mean(0)
-    if not torch.isfinite(mono).all():
-        raise AudioError(f"{segment.path}: holds samples that are not finite")
-    played = round(rate * speed)
-    return mono if played == SAMPLE_RATE else _resampler(played)(mono)
+def _read_segment(segment: Segment, max_seconds: float, channels: Channels, speed: float) -> Tensor:
+    header = read_header(segment.path)
+    rate = header.rate
+    start, stop = _stretch(segment, header)
+    wanted = min(stop - start, max(1, math.ceil(max_seconds * rate * speed)))
+    counted = 0
+
+    def blocks() -> Iterator[Samples]:
+        nonlocal counted
+        for block in decode(segment.path, header, start, wanted, channels):
+            counted += len(block)
+            yield block
+
+    samples = resample(blocks(), rate * speed)
+    if wanted - counted > OVERSHOOT_SECONDS * rate or not counted:
+        raise AudioError(
+            f"{shown(segment.path)}: corrupt: only {counted / rate:.2f} of {wanted / rate:.2f} s decode"
+        )
+    return samples
 
 
-def _stretch(segment: Segment, frames: int, rate: int) -> tuple[int, int]:
+def _stretch(segment: Segment, header: Header) -> tuple[int, int]:
     """Return the first frame of a segment and the one after its last."""
+    frames, rate = header.frames, header.rate
     length = frames / rate
     start = round(segment.offset * rate)
     if start >= frames:
-        raise AudioError(f"{segment.path}: the segment starts at {segment.offset:g} s, the file is {length:.2f} s long")
+        raise AudioError(f"{shown(segment.path)}: the segment starts at {segment.offset:g} s, the file is {length:.2f} s long")
     if segment.duration is None:
         return start, frames
     end = segment.offset + segment.duration
     if end > length + OVERSHOOT_SECONDS:
-        raise AudioError(f"{segment.path}: the segment ends at {end:g} s, the file is {length:.2f} s long")
+        raise AudioError(f"{shown(segment.path)}: the segment ends at {end:g} s, the file is {length:.2f} s long")
     return start, min(frames, max(start + 1, round(end * rate)))
+
+
+def resample(blocks: Iterable[Samples], rate: float) -> Float[Tensor, " samples"]:
+    """Samples at 16 kHz of blocks at another rate (Hz).
+
+    torchaudio's windowed sinc, the original's, does it up to 96 kHz where its table of weights is small; the table has
+    (rate / d) * (16,000 / d) of them, d being the greatest common divisor. Every other rate is soxr's, whose memory and
+    time do not depend on it (quality HQ: what it adds lies 120 dB below full scale).
+    """
+    whole = round(rate)
+    divisor = math.gcd(whole, SAMPLE_RATE)
+    simple = math.isclose(rate, whole, rel_tol=1e-9) and whole // divisor * (SAMPLE_RATE // divisor) <= KERNEL_WEIGHTS
+    if simple and whole <= TORCHAUDIO_RATE:
+        parts = [torch.from_numpy(block) for block in blocks]
+        joined = torch.cat(parts) if parts else torch.zeros(0)
+        return joined if whole == SAMPLE_RATE or not len(joined) else _resampler(whole)(joined)
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    count, resampled = 0, []
+    for block in blocks:
+        count += len(block)
+        resampled.append(torch.from_numpy(stream.resample_chunk(block)))
+    resampled.append(torch.from_numpy(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
+    length = math.ceil(count * SAMPLE_RATE / rate - 1e-6)
+    joined = torch.cat(resampled)[:length]
+    return torch.cat([joined, torch.zeros(length - len(joined))])
 
 
 @lru_cache(maxsize=16)
 def _resampler(rate: int) -> Resample:
-    """Return torchaudio's windowed-sinc resampler, whose kernel is costly to make and the same for every file."""
+    """torchaudio's windowed-sinc resampler, whose kernel is costly to make and the same for every file."""
     return Resample(rate, SAMPLE_RATE)
-
-
-def _header(path: str) -> tuple[int, int]:
-    """Return a file's frames and sample rate."""
-    if not Path(path).is_file():
-        raise AudioError(f"{path}: no such audio file")
-    if Path(path).stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty")
-    try:
-        info = soundfile.info(path)
-        frames, rate = info.frames, info.samplerate
-    except soundfile.LibsndfileError as error:
-        frames, rate = _ffmpeg_header(path, error)
-    if frames <= 0:
-        raise AudioError(f"{path}: the file holds no audio, or its header is corrupt")
-    return frames, rate
-
-
-def _decode(path: str, start: int, frames: int, rate: int) -> Float[Tensor, "channels samples"]:
-    try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError:  # `_header` has seen to it that FFmpeg is there
-        return _ffmpeg_decode(path, start, frames, rate)
-    with file:
-        try:
-            file.seek(start)
-            return torch.from_numpy(file.read(frames, dtype="float32", always_2d=True)).T
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path}: corrupt: {error}") from None
-
-
-def _ffmpeg_header(path: str, error: soundfile.LibsndfileError) -> tuple[int, int]:
-    if importlib.util.find_spec("torchcodec") is None:
-        raise AudioError(
-            f"{path}: not audio that soundfile reads ({error.error_string}); "
-            "if FFmpeg can read it: pip install torchcodec, or convert the file"
-        )
-    from torchcodec.decoders import AudioDecoder
-
-    try:
-        metadata = AudioDecoder(path).metadata
-    except (RuntimeError, ValueError) as problem:
-        raise AudioError(f"{path}: neither soundfile nor FFmpeg reads it: {problem}") from None
-    return math.floor((metadata.duration_seconds_from_header or 0.0) * metadata.sample_rate), metadata.sample_rate
-
-
-def _ffmpeg_decode(path: str, start: int, frames: int, rate: int) -> Float[Tensor, "channels samples"]:
-    from torchcodec.decoders import AudioDecoder
-
-    try:
-        samples = AudioDecoder(path).get_samples_played_in_range(start / rate, (start + frames) / rate)
-    except (RuntimeError, ValueError) as problem:
-        raise AudioError(f"{path}: corrupt: {problem}") from None
-    data: Tensor = samples.data
-    return data[:, :frames]

@@ -45,7 +45,7 @@ Reader = Callable[..., Tensor]
 Shard = dict[str, Tensor]
 
 FORMAT = "salmonn_lab features, version 1"
-READING = 1
+READING = 2
 """Raise it whenever `read_audio` would read other samples from the same file."""
 SOURCES = "sources"
 ENCODER_FOLDER = re.compile(rf".+-[0-9a-f]{{32}}-({'|'.join(get_args(Storage))})")

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import cycle, islice
 from typing import Any, Literal, cast
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from salmonn_lab.batch import Batch, ClipBatch, Example
-from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, audio_seconds, read_audio
+from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, AudioReading, audio_seconds, read_audio
 from salmonn_lab.data.collate import collate, collate_clips
 from salmonn_lab.data.dataset import ClipDataset, SpeechDataset, at_full_speed
 from salmonn_lab.data.features import Clip, FeatureStore, Reader
@@ -428,9 +428,14 @@ def speeds_of_source(mixture: Mixture, speeds: Sequence[Sequence[float]], index:
     return speeds[mixture.source_of(index) % len(speeds)]
 
 
+def reading(config: DataConfig) -> AudioReading:
+    """How a configuration has audio read."""
+    return AudioReading(config.min_seconds, config.max_seconds, config.channels)
+
+
 def reader(config: DataConfig) -> Reader:
     """Return what makes a waveform of an example's segments."""
-    return partial(read_audio, min_seconds=config.min_seconds, max_seconds=config.max_seconds, channels=config.channels)
+    return partial(read_audio, **asdict(reading(config)))
 
 
 def trained_clips(config: DataConfig) -> list[Clip]:
