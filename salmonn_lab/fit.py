@@ -312,13 +312,15 @@ def print_problems(config: RunConfig) -> None:
     """Scan the data of a run; problems go to standard output, a line each, and end the command with an error."""
     with progress() as bar:
         task = bar.add_task("checking data", total=None)
-        problems = check_data(
+        check = check_data(
             runs.localize(config.data), lambda done, total: bar.update(task, completed=done, total=total)
         )
-    for problem in problems:
+    for note in check.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for problem in check.problems:
         print(problem)
-    if problems:
-        raise ValueError(f"{len(problems)} problems with the data")
+    if check.problems:
+        raise ValueError(f"{len(check.problems)} problems with the data")
     console.print("no problems with the data")
 
 

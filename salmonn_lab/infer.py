@@ -3,44 +3,71 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from salmonn_lab import runs
-from salmonn_lab.batch import Example, Prediction, Segment
 from salmonn_lab.console import run_command
-from salmonn_lab.data.modules import Benchmark
-from salmonn_lab.evaluate import data_module
+from salmonn_lab.data.decoding import read_header, shown
 from salmonn_lab.files import write_atomically
-from salmonn_lab.model.llm import DecodingConfig
-from salmonn_lab.progress import quiet_libraries
 
-LONGEST_SECONDS = 3600.0
-"""Of a file that is heard whole, where the run hears the clip's own length; else 30 s are heard."""
+if TYPE_CHECKING:  # imported where they are used: a file that is not there is said before PyTorch is loaded
+    from salmonn_lab.batch import Prediction
+    from salmonn_lab.model.llm import DecodingConfig
+    from salmonn_lab.runs import Run
 
 
-def answer(run: runs.Run, files: Sequence[str], question: str, decoding: DecodingConfig) -> Iterator[Prediction]:
-    """Yield the answer about each file, in order of length.
+def answer(
+    run: Run, files: Sequence[str], question: str, decoding: DecodingConfig, max_seconds: float | None = None
+) -> Iterator[Prediction]:
+    """Yield the answer about each file, in the order given.
 
-    A question without `<SpeechHere>` is put as the run's prompts put questions.
+    Clips are read as the run's evaluation reads them; one that is cut is named in a warning.
+
+    Args:
+        run: answers.
+        files: of audio.
+        question: put about each; one without `<SpeechHere>` is put as the run's prompts put questions.
+        decoding: how answers are generated.
+        max_seconds: in place of the run's `data.max_seconds`.
+
+    Raises:
+        AudioError: a file cannot be read.
     """
-    config = runs.localize(run.config())
+    from salmonn_lab import runs
+    from salmonn_lab.batch import Example, Segment
+    from salmonn_lab.data.audio import audio_seconds, warn_if_cut
+    from salmonn_lab.data.modules import Benchmark, reading
+    from salmonn_lab.evaluate import data_module
+
+    stored = run.config()
+    if max_seconds is not None:
+        stored = dataclasses.replace(stored, data=dataclasses.replace(stored.data, max_seconds=max_seconds))
+    seconds = [audio_seconds([Segment(file)]) for file in files]
+    for file, length in zip(files, seconds, strict=True):
+        warn_if_cut(file, length, reading(stored.data))
     model = runs.load_model(run)
     model.decoding = decoding
-    if config.model.bridge.span == "clip":
-        config.data.max_seconds = LONGEST_SECONDS
-    data = data_module(config, model)
+    data = data_module(runs.localize(stored), model)
     prompt = data.prompts.around(question)
-    examples = [Example(file, (Segment(file),), task="question", target="") for file in files]
-    for index, batch in enumerate(data.predict_loader(Benchmark(examples, prompt))):
-        yield from model.predict_step(batch, index)
+    examples = [
+        Example(str(number), (Segment(file),), task="question", target="", duration=length)
+        for number, (file, length) in enumerate(zip(files, seconds, strict=True))
+    ]
+    given: dict[int, Prediction] = {}
+    following = 0
+    for index, batch in enumerate(data.predict_loader(Benchmark(examples, prompt))):  # the longest first
+        given.update((int(prediction.id), prediction) for prediction in model.predict_step(batch, index))
+        while following in given:
+            yield dataclasses.replace(given.pop(following), id=files[following])
+            following += 1
 
 
-def main() -> None:
-    """Run the command."""
-    quiet_libraries()
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m salmonn_lab.infer",
         description="Ask a run about audio files; prints the answer, or a JSON line per file if there are several.",
@@ -52,11 +79,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON lines here instead")
     parser.add_argument("--max-new-tokens", type=int, default=60)
     parser.add_argument("--num-beams", type=int, default=1, help="1 is greedy")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--max-seconds", type=float, help="how much of a file is heard (default: the run's data.max_seconds)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Run the command."""
+    options = parse(sys.argv[1:])
+    for file in options.files:
+        read_header(file)
+
+    from salmonn_lab import runs
+    from salmonn_lab.model.llm import DecodingConfig
+    from salmonn_lab.progress import quiet_libraries
+
+    quiet_libraries()
     decoding = DecodingConfig(max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
     run, lines = runs.find(options.run), []
-    for prediction in answer(run, options.files, options.question, decoding):
-        record = {"audio": prediction.id, "prompt": prediction.prompt, "text": prediction.text}
+    for prediction in answer(run, options.files, options.question, decoding, options.max_seconds):
+        record = {"audio": shown(prediction.id), "prompt": prediction.prompt, "text": prediction.text}
         lines.append(json.dumps(record, ensure_ascii=False))
         if options.out is None:
             print(prediction.text if len(options.files) == 1 else lines[-1])

@@ -18,7 +18,6 @@ from jaxtyping import Float
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -31,7 +30,6 @@ from salmonn_lab.batch import (
     Generation,
     Prediction,
     Sample,
-    Segment,
 )
 from salmonn_lab.data.audio import AudioReading, read_clip
 from salmonn_lab.data.collate import collate, pad

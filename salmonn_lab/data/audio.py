@@ -127,7 +127,9 @@ def as_samples(values: Any, name: str) -> Float[Tensor, " samples"]:
     try:
         samples = torch.as_tensor(values).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise AudioError(f"{name}: must be a path or a tensor of samples, got {type(values).__name__}: {error}") from None
+        raise AudioError(
+            f"{name}: must be a path or a tensor of samples, got {type(values).__name__}: {error}"
+        ) from None
     if samples.ndim != 1 or not len(samples):
         hint = "; of several channels give one, such as [0]" if samples.ndim == 2 else ""
         raise AudioError(f"{name}: must have the shape (samples,), got {tuple(samples.shape)}{hint}")
@@ -169,24 +171,22 @@ def _read_segment(segment: Segment, max_seconds: float, channels: Channels, spee
 
     samples = resample(blocks(), rate * speed)
     if wanted - counted > OVERSHOOT_SECONDS * rate or not counted:
-        raise AudioError(
-            f"{shown(segment.path)}: corrupt: only {counted / rate:.2f} of {wanted / rate:.2f} s decode"
-        )
+        raise AudioError(f"{shown(segment.path)}: corrupt: only {counted / rate:.2f} of {wanted / rate:.2f} s decode")
     return samples
 
 
 def _stretch(segment: Segment, header: Header) -> tuple[int, int]:
-    """Return the first frame of a segment and the one after its last."""
-    frames, rate = header.frames, header.rate
+    """The first frame of a segment, and the one after its last."""
+    frames, rate, name = header.frames, header.rate, shown(segment.path)
     length = frames / rate
     start = round(segment.offset * rate)
     if start >= frames:
-        raise AudioError(f"{shown(segment.path)}: the segment starts at {segment.offset:g} s, the file is {length:.2f} s long")
+        raise AudioError(f"{name}: the segment starts at {segment.offset:g} s, the file is {length:.2f} s long")
     if segment.duration is None:
         return start, frames
     end = segment.offset + segment.duration
     if end > length + OVERSHOOT_SECONDS:
-        raise AudioError(f"{shown(segment.path)}: the segment ends at {end:g} s, the file is {length:.2f} s long")
+        raise AudioError(f"{name}: the segment ends at {end:g} s, the file is {length:.2f} s long")
     return start, min(frames, max(start + 1, round(end * rate)))
 
 

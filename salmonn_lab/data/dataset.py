@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
@@ -13,7 +14,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from salmonn_lab.batch import ClipBatch, Example, Sample
-from salmonn_lab.data.audio import AudioError, read_audio
+from salmonn_lab.data.audio import OVERSHOOT_SECONDS, SAMPLE_RATE, AudioError, audio_seconds, read_audio
+from salmonn_lab.data.decoding import shown
 from salmonn_lab.data.features import Clip, FeatureStore, Reader, content_key, reading_settings, source_key
 from salmonn_lab.data.prompts import PLACE, PromptPool
 
@@ -43,6 +45,8 @@ class ClipDataset(Dataset[ClipBatch]):
             source = source_key(clip, self.read)  # before the file is read: a later change of it must show
             try:
                 waveform = self.read(clip.audio, speed=clip.speed)
+                if not math.isnan(clip.seconds):
+                    check_duration(clip, len(waveform), clip.seconds * clip.speed)
             except AudioError:
                 if self.on_error == "stop":
                     raise
@@ -50,6 +54,31 @@ class ClipDataset(Dataset[ClipBatch]):
                 lengths = torch.tensor([len(waveform)])
                 batches.append(ClipBatch(waveform[None], lengths, [source], [content_key(waveform)]))
         return batches
+
+
+def check_duration(clip: Clip, samples: int, stated: float, prefix: str = "") -> None:
+    """Compare how long a clip is with the `duration` that its manifest states.
+
+    Args:
+        clip: that was read.
+        samples: of its waveform at 16 kHz, padded or cut.
+        stated: seconds, at full speed.
+        prefix: what the message opens with.
+
+    Raises:
+        AudioError: they differ by more than `OVERSHOOT_SECONDS`; both are in the message.
+    """
+    if abs(samples / SAMPLE_RATE * clip.speed - stated) <= OVERSHOOT_SECONDS:
+        return
+    seconds = audio_seconds(clip.audio)  # which nothing has padded or cut
+    if abs(seconds - stated) > OVERSHOOT_SECONDS:
+        raise AudioError(f"{prefix}{duration_problem(clip, stated, seconds)}")
+
+
+def duration_problem(clip: Clip, stated: float, seconds: float) -> str:
+    """What is wrong with a `duration`, in words."""
+    files = " + ".join(shown(segment.path) for segment in clip.audio)
+    return f"'duration' is {stated:g} s, the audio {seconds:.2f} s: {files}"
 
 
 def at_full_speed(index: int) -> Sequence[float]:
@@ -117,9 +146,14 @@ class SpeechDataset(Dataset[Sample]):
         prompt = self.prompts.ask(example, self.template, draw)
         before, after = prompt_ids(self.tokenizer, prompt)
         clip, features = Clip(example.audio, self._speed(index, draw)), self.features
+        waveform = torch.empty(0)
+        if features is None:
+            waveform = self.read(clip.audio, speed=clip.speed)
+            if example.duration is not None:
+                check_duration(clip, len(waveform), example.duration, f"example '{example.id}': ")
         return Sample(
             id=example.id,
-            waveform=self.read(clip.audio, speed=clip.speed) if features is None else torch.empty(0),
+            waveform=waveform,
             before_ids=before,
             after_ids=after,
             target_ids=() if self.mode == "predict" else self._target(example),

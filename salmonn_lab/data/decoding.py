@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from salmonn_lab.data.streams import BrokenStreamError, Stream, flac_streams, mp3_streams, ogg_streams
+from salmonn_lab.data.streams import BrokenStreamError, Stream, endless_wav, flac_streams, mp3_streams, ogg_streams
 
 Samples = NDArray[np.float32]
 Channels = Literal["first", "mean"]
@@ -38,7 +38,10 @@ STREAMED_BYTES = range(0x7FFF0000, 2**32)
 """What programs that write to a pipe state as the size of what is still to come."""
 SIZES = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 """What libsndfile logs of a chunk that is longer than what is left of its file."""
-RF64_FRAMES = re.compile(r"(?=Calculated frame count (\d+)).* from 'ds64' chunk of (\d+)")
+RF64_FRAMES = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
+NIST_FRAMES = re.compile(rb"^sample_count -i (\d+)", re.MULTILINE)
+TRUNCATED = "Seems to be a truncated file"
+"""What libsndfile logs of VOC files."""
 FFMPEG = "ffmpeg"
 HEADERLESS = (".raw", ".pcm", ".vox", ".ul", ".al")
 READ_ERRORS = (soundfile.SoundFileError, OSError, ValueError, TypeError)
@@ -75,10 +78,11 @@ class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
         """False, so that reading does not seek; `seek` is there all the same."""
         return False
 
-    def blocks(self) -> Iterator[Samples]:
-        """All samples that are left, in blocks of shape (frames, channels)."""
-        count = max(1, BLOCK_SAMPLES // self.channels)
-        while len(block := self.read(count, dtype="float32", always_2d=True)):
+    def blocks(self, frames: int = UNKNOWN_FRAMES) -> Iterator[Samples]:
+        """The next frames, or as many as are left, in blocks of shape (frames, channels)."""
+        most = max(1, BLOCK_SAMPLES // self.channels)
+        while frames and len(block := self.read(min(most, frames), dtype="float32", always_2d=True)):
+            frames -= len(block)
             yield block
 
 
@@ -118,9 +122,12 @@ def _read_header(path: str, size: int, changed: int) -> Header:
         raise AudioError(
             f"{shown(path)}: the sample rate is {header.rate} Hz; it must be from {LOWEST_RATE} to {HIGHEST_RATE}"
         )
-    _check_breaks(path, header, log, size)
+    _check_breaks(path, header, log)
     if header.format in ("MP3", "OGG"):
         header = _with_streams(path, header)
+    elif header.format in ("WAV", "WAVEX") and header.frames == 0 and (stream := endless_wav(path)):
+        with _errors_of(path), ForwardFile(io.BytesIO(stream.read(path))) as file:
+            header = Header(file.frames, header.rate, header.format, (stream,), seeks=False)
     elif header.frames > UNKNOWN_FRAMES:
         with _errors_of(path), _open(path) as file:
             header = Header(sum(map(len, file.blocks())), header.rate, header.format, seeks=False)
@@ -129,21 +136,20 @@ def _read_header(path: str, size: int, changed: int) -> Header:
     return header
 
 
-def _check_breaks(path: str, header: Header, log: str, size: int) -> None:
-    """Raise AudioError where a file ends before its header says it does, or another file starts behind it."""
-    seconds = header.frames / header.rate
-    for stated, actual in [*SIZES.findall(log), *RF64_FRAMES.findall(log)]:
-        if int(stated) in STREAMED_BYTES or int(stated) > UNKNOWN_FRAMES or not int(actual):
-            continue
-        promised = seconds * int(stated) / int(actual)
-        if promised - seconds > OVERSHOOT_SECONDS:
-            raise AudioError(f"{shown(path)}: corrupt: only {seconds:.2f} of {promised:.2f} s are in the file")
-    if header.format in ("WAV", "WAVEX"):
+def _check_breaks(path: str, header: Header, log: str) -> None:
+    """Raise AudioError where a file ends before its header says it does, which libsndfile mends in silence."""
+    sizes = [*SIZES.findall(log), *((stated, held) for held, stated in RF64_FRAMES.findall(log))]
+    if header.format == "NIST":
         with Path(path).open("rb") as file:
-            length = 8 + int.from_bytes(file.read(8)[4:], "little")
-            file.seek(length + length % 2)
-            if length < size and file.read(4) == b"RIFF":
-                raise AudioError(f"{shown(path)}: holds several WAV files one after another: make them one")
+            sizes += [(stated, header.frames) for stated in NIST_FRAMES.findall(file.read(1024))]
+    seconds = header.frames / header.rate
+    for stated, held in sizes:
+        if int(held) and int(stated) <= UNKNOWN_FRAMES and int(stated) not in STREAMED_BYTES:
+            promised = seconds * int(stated) / int(held)
+            if promised - seconds > OVERSHOOT_SECONDS:
+                raise AudioError(f"{shown(path)}: corrupt: only {seconds:.2f} of {promised:.2f} s are in the file")
+    if TRUNCATED in log:
+        raise AudioError(f"{shown(path)}: corrupt: the file breaks off after {seconds:.2f} s")
 
 
 def _with_streams(path: str, header: Header) -> Header:
@@ -179,7 +185,7 @@ def decode(path: str, header: Header, start: int, frames: int, channels: Channel
         raise AudioError(f"{shown(path)}: holds {count} FLAC streams one after another: make them one")
     jump = start if header.seeks else 0
     before, left = start - jump, frames
-    for block in _blocks(path, header, jump, frames):
+    for block in _blocks(path, header, jump, start - jump + frames):
         chosen = block[min(before, len(block)) :][:left]
         before -= min(before, len(block))
         left -= len(chosen)
@@ -192,7 +198,7 @@ def decode(path: str, header: Header, start: int, frames: int, channels: Channel
 
 
 def _blocks(path: str, header: Header, jump: int, frames: int) -> Iterator[Samples]:
-    """All channels of a file from a frame on, in blocks of shape (frames, channels)."""
+    """All channels of so many frames of a file, from a frame on, in blocks of shape (frames, channels)."""
     if header.format == FFMPEG:
         yield _ffmpeg_decode(path, jump, frames, header.rate)
         return
@@ -201,7 +207,7 @@ def _blocks(path: str, header: Header, jump: int, frames: int) -> Iterator[Sampl
             with _open(path) as file:
                 if jump:
                     file.seek(jump)
-                yield from file.blocks()
+                yield from file.blocks(frames)
         for stream in header.streams:
             with ForwardFile(io.BytesIO(stream.read(path))) as file:
                 yield from file.blocks()
@@ -250,8 +256,8 @@ def _counted_flac_streams(path: str, size: int, changed: int) -> int:
 
 
 def shown(path: str) -> str:
-    """A path as it can be printed, whatever bytes are in it."""
-    return os.fsencode(path).decode(errors="backslashreplace") if not path.isascii() else path
+    """A path as one line that can be printed, whatever bytes are in it."""
+    return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in path)
 
 
 def reason(error: Exception) -> str:

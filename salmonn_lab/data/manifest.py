@@ -28,7 +28,7 @@ SEGMENT_KEYS = ("path", "offset", "duration")
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
-        "audio": pa.list_(pa.struct({"path": pa.string(), "offset": pa.float64(), "duration": pa.float64()})),
+        "audio": pa.list_(pa.struct({"path": pa.binary(), "offset": pa.float64(), "duration": pa.float64()})),
         "task": pa.string(),
         "target": pa.string(),
         "question": pa.string(),
@@ -70,7 +70,8 @@ class Manifest(Sequence[Example]):
         return Example(
             id=row["id"],
             audio=tuple(
-                Segment(str(self._folder / part["path"]), part["offset"], part["duration"]) for part in row["audio"]
+                Segment(str(self._folder / os.fsdecode(part["path"])), part["offset"], part["duration"])
+                for part in row["audio"]
             ),
             task=row["task"],
             target=row["target"],
@@ -119,7 +120,7 @@ def write_manifest(path: str | Path, examples: Iterable[Example]) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     seen: set[str] = set()
     try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        with unfinished.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             for example in examples:
                 record = _record(example, folder)
                 try:
@@ -304,7 +305,18 @@ def _segment(part: Any) -> dict[str, Any]:
         raise ValueError(f"key 'audio.offset' must not be negative, got {offset}")
     if duration is not None and duration <= 0:
         raise ValueError(f"key 'audio.duration' must be above 0, got {duration}")
-    return {"path": _text(part, "path", "audio."), "offset": offset, "duration": duration}
+    return {"path": _path(part), "offset": offset, "duration": duration}
+
+
+def _path(part: Mapping[str, Any]) -> bytes:
+    """The bytes of a file's name; those that are no UTF-8 stand in JSON as Python has them, such as \\udcff."""
+    value = part["path"]
+    if not isinstance(value, str):
+        raise ValueError(f"key 'audio.path' must be a string, got {_kind(value)}")
+    try:
+        return os.fsencode(value)
+    except UnicodeEncodeError:
+        raise ValueError("key 'audio.path' holds half of a surrogate pair") from None
 
 
 def _check_keys(record: Mapping[str, Any], known: Sequence[str], prefix: str = "") -> None:

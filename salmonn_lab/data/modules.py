@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from salmonn_lab.batch import Batch, ClipBatch, Example
 from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, AudioReading, audio_seconds, read_audio
 from salmonn_lab.data.collate import collate, collate_clips
-from salmonn_lab.data.dataset import ClipDataset, SpeechDataset, at_full_speed
+from salmonn_lab.data.dataset import ClipDataset, SpeechDataset, at_full_speed, duration_problem
 from salmonn_lab.data.features import Clip, FeatureStore, Reader
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.mixture import (
@@ -484,12 +484,23 @@ def clip_loader(clips: Sequence[Clip], config: DataConfig, on_error: Literal["st
     )
 
 
-def check_data(config: DataConfig, on_progress: Callable[[int, int], None] | None = None) -> list[str]:
-    """Return everything wrong with the data of a run: manifests, tasks without prompts, and every audio header.
+@dataclass(frozen=True)
+class DataCheck:
+    """What a look at the data of a run has shown, a line each."""
+
+    problems: list[str]
+    """What training would stop at, skip, or do otherwise than the manifest says."""
+    notes: list[str]
+    """What training does without complaint, such as cutting long clips."""
+
+
+def check_data(config: DataConfig, on_progress: Callable[[int, int], None] | None = None) -> DataCheck:
+    """What is wrong with the data of a run: manifests, tasks without prompts, and every audio header.
 
     `on_progress` is called with (clips read, clips in this source). Damage behind a header shows only on decoding.
     """
     problems: list[str] = []
+    notes: list[str] = []
     prompts = PromptPool.load(config.prompts)
     for key in ("sources", "validation"):
         for index, source in enumerate(getattr(config, key)):
@@ -497,27 +508,27 @@ def check_data(config: DataConfig, on_progress: Callable[[int, int], None] | Non
             try:
                 mixture = Mixture([read_manifest(source.manifest)], [source.tasks])
                 prompts.check_tasks(mixture.tasks(), where)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 problems.append(str(error))
                 continue
             if (example := mixture.first_without_target()) is not None:
                 problems.append(f"{where}: example '{example.id}' has an empty target: it can only be predicted")
-            stated = mixture.seconds()
+            stated, cut = mixture.seconds(), 0
             for row, result in enumerate(_scan(mixture, range(len(mixture)))):
                 if isinstance(result, AudioError):
-                    problems.append(str(result))
+                    problems.append(f"{where}: example '{mixture[row].id}': {result}")
                 elif abs(result - stated[row]) > OVERSHOOT_SECONDS:
                     example = mixture[row]
-                    problems.append(
-                        f"{where}: example '{example.id}': 'duration' is {stated[row]:g} s, the audio {result:.2f} s"
-                    )
-                elif result > config.max_seconds + OVERSHOOT_SECONDS:
-                    problems.append(
-                        f"{where}: example '{mixture[row].id}' lasts {result:.2f} s, cut to {config.max_seconds:g} s"
-                    )
+                    problem = duration_problem(Clip(example.audio), stated[row], result)
+                    problems.append(f"{where}: example '{example.id}': {problem}")
+                else:
+                    cut += result > config.max_seconds + OVERSHOOT_SECONDS
                 if on_progress is not None:
                     on_progress(row + 1, len(mixture))
-    return problems
+            if cut:
+                limit = f"data.max_seconds={config.max_seconds:g}"
+                notes.append(f"{where}: {cut} of {len(mixture)} clips are longer than {limit} and are cut")
+    return DataCheck(problems, notes)
 
 
 def _scan(examples: Sequence[Example] | Sequence[Clip], indices: Iterable[int]) -> Iterator[float | AudioError]:

@@ -1,4 +1,4 @@
-"""The streams that MP3 and Ogg files hold one after another, which libsndfile reads the first of.
+"""The streams that MP3 and Ogg files hold one after another, the first of which is what libsndfile reads.
 
 Of an MP3 stream without a Xing frame libsndfile guesses the length from the first frame's bit rate, and reads no
 further. Such a stream is given an Info frame that states how many frames it has.
@@ -26,6 +26,7 @@ DECODER_DELAY = 529
 """Samples that libmpg123 leaves out beside the encoder's delay, where a frame states one."""
 LAME_DELAY = 21
 """Bytes of LAME's extension to a Xing frame before the delay."""
+WAV_HEAD_BYTES = 4096
 OGG_PAGE = b"OggS\0"
 OGG_FIRST_PAGE = re.compile(rb"OggS\0\x02")
 FLAC_START = re.compile(rb"fLaC[\0\x80]\0\0\x22")
@@ -80,6 +81,18 @@ def flac_streams(path: str) -> int:
     return len(FLAC_START.findall(Path(path).read_bytes()))
 
 
+def endless_wav(path: str) -> Stream | None:
+    """The samples of a WAV file whose data chunk has the size 0 though bytes follow, as where it went to a pipe."""
+    with Path(path).open("rb") as file:
+        head = file.read(WAV_HEAD_BYTES)
+        length = file.seek(0, 2)
+    start = head.find(b"data\0\0\0\0") + 8
+    if start < 8 or length - start < 2:
+        return None
+    sizes = [(length - 8).to_bytes(8, "little")[:4], (length - start).to_bytes(8, "little")[:4]]
+    return Stream(start, length, head[:4] + sizes[0] + head[8 : start - 4] + sizes[1])
+
+
 @dataclass(frozen=True)
 class _Frame:
     """An MPEG audio frame of layer III, by its header."""
@@ -120,9 +133,9 @@ def mp3_streams(path: str) -> tuple[Stream, ...]:
         head = file.read(4096)
         length = file.seek(0, 2)
     first = _frame(head[:4])
-    if first is not None and (counts := _counts(head, 0, first)) and counts[1]:
-        if abs(start + counts[1] - length) <= TAG_BYTES:
-            return ()
+    counts = None if first is None else _counts(head, 0, first)
+    if counts and all(counts) and abs(start + counts[1] - length) <= TAG_BYTES:
+        return ()
     return _scan(Path(path).read_bytes())
 
 
