@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from salmonn_lab.data.audio import AudioReading
 from salmonn_lab.model.checkpoint import to_original
 from salmonn_lab.salmonn import Salmonn
 
@@ -130,8 +132,19 @@ def test_the_door_refuses_what_it_cannot_pair(prompts: Any, said: str) -> None:
 
 
 def test_a_clip_of_over_thirty_seconds_does_not_fit_paper_mode() -> None:
+    model = Salmonn(load("window").config, reading=AudioReading(max_seconds=60.0))
     with pytest.raises(ValueError, match=r"clip of 31\.0 s does not fit model\.bridge\.span=thirty_seconds"):
-        load("window").audio_tokens([torch.zeros(31 * 16_000)])
+        model.audio_tokens([torch.zeros(31 * 16_000)])
+
+
+def test_a_clip_is_read_as_the_original_reads_it(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    model, wave = load("window_no_beats"), 0.1 * torch.randn(45 * 16_000)
+    soundfile.write(tmp_path / "stereo.wav", torch.stack([wave, -wave], 1).numpy(), 16_000, subtype="FLOAT")
+    tokens = model.audio_tokens([wave[: 30 * 16_000]]).embeds
+    assert torch.equal(model.audio_tokens([str(tmp_path / "stereo.wav")]).embeds, tokens)
+    assert "stereo.wav lasts 45.00 s: cut to its first 30 s" in caplog.text
+    short = torch.cat([wave[:3_200], torch.zeros(12_800)])
+    assert torch.equal(model.audio_tokens([wave[:3_200]]).embeds, model.audio_tokens([short]).embeds)
 
 
 def test_beats_must_be_given_where_it_was_trained_with_and_only_there() -> None:

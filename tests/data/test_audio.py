@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torchaudio.transforms import Resample
 
 from salmonn_lab.batch import Segment
 from salmonn_lab.data.audio import AudioError, audio_seconds, read_audio
@@ -169,3 +174,50 @@ def test_torchcodec_reads_what_soundfile_cannot(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "broken.m4a").write_bytes(bytes(1000))
     with pytest.raises(AudioError, match=r"broken\.m4a: neither soundfile nor FFmpeg reads it: moov atom not found"):
         read_audio([Segment(str(tmp_path / "broken.m4a"))])
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.97, 2.0])
+@pytest.mark.parametrize("rate", [1, 3, 160, 7_999, 11_025, 44_101, 96_001, 767_999, 768_000])
+def test_every_rate_at_every_speed_gives_the_tone_in_little_time(tmp_path: Path, rate: int, speed: float) -> None:
+    seconds = max(1.0, 300 / rate) * speed
+    pitch = min(440.0, rate / 8)
+    segment = write(tmp_path / "a.wav", tone(seconds, rate, pitch), rate, subtype="FLOAT")
+    start = time.monotonic()
+    wave = read_audio([segment], speed=speed, max_seconds=1000.0).numpy()
+    assert time.monotonic() - start < 1.0
+    samples = round(seconds * rate)
+    assert len(wave) == math.ceil(samples * 16_000 / (rate * speed) - 1e-6)
+    expected = 0.3 * np.sin(2 * np.pi * pitch * speed * np.arange(len(wave)) / 16_000)
+    middle = slice(len(wave) // 3, 2 * len(wave) // 3)
+    assert np.abs(wave[middle] - expected[middle]).max() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000])
+def test_ordinary_rates_are_resampled_as_by_the_original(tmp_path: Path, rate: int) -> None:
+    segment = write(tmp_path / "a.wav", tone(0.5, rate), rate, subtype="FLOAT")
+    expected = Resample(rate, 16_000)(torch.from_numpy(tone(0.5, rate)).float())
+    assert torch.equal(read_audio([segment]), expected)
+
+
+@pytest.mark.slow
+def test_thirty_seconds_of_any_rate_take_little_memory(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+import numpy as np, soundfile
+from torchaudio.transforms import Resample
+
+from salmonn_lab.batch import Segment
+from salmonn_lab.data.audio import read_audio
+noise = 0.1 * np.random.default_rng(0).standard_normal((2**16, 2))
+soundfile.write("/dev/null", noise[:9], 16_000, format="WAV")
+for rate, speed in [(1, 0.5), (7_999, 1.0), (44_101, 1.0), (44_100, 0.97), (96_000, 1.0), (768_000, 1.0)]:
+    with soundfile.SoundFile("a.wav", "w", rate, 2) as file:
+        for first in range(0, round(30 * rate * speed), len(noise)):
+            file.write(noise[: round(30 * rate * speed) - first])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read_audio([Segment("a.wav")], speed=speed)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown < 200, f"{grown:.0f} MiB for {rate} Hz at {speed}"
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from salmonn_lab.batch import Example, Segment
-from salmonn_lab.data.audio import AudioError
-from salmonn_lab.data.dataset import SpeechDataset
+from salmonn_lab.data.audio import AudioError, read_audio
+from salmonn_lab.data.dataset import ClipDataset, SpeechDataset
+from salmonn_lab.data.features import Clip
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.prompts import PLACE, PromptPool
 
@@ -133,3 +136,36 @@ def test_a_speed_is_drawn_by_the_address_in_training_alone(
     assert torch.equal(dataset[(3, 1)].waveform, dataset[(3, 1)].waveform)
     validated = make(examples, byte_tokenizer, "validate", speeds=lambda index: speeds)
     assert len(validated[(3, 1)].waveform) == round(length)
+
+
+@pytest.mark.parametrize("stated", [0.2, 3.0, 45.0])
+def test_a_clip_that_is_not_as_long_as_its_manifest_says_is_refused_or_skipped(
+    examples: list[Example], byte_tokenizer: PreTrainedTokenizerFast, stated: float, tmp_path: Path
+) -> None:
+    samples = torch.zeros(16_000).numpy()
+    soundfile.write(tmp_path / "a.wav", samples, 16_000)
+    wrong = dataclasses.replace(examples[0], audio=(Segment(str(tmp_path / "a.wav")),), duration=stated)
+    read = partial(read_audio, min_seconds=2.0, max_seconds=2.5)
+    data = make([wrong, examples[1]], byte_tokenizer, read=read)
+    message = rf"example 'c0': 'duration' is {stated:g} s, the audio 1\.00 s: .*a\.wav"
+    with pytest.raises(AudioError, match=message):
+        data[(0, 0)]
+    skipping = make([wrong, examples[1]], byte_tokenizer, read=read, on_error="skip")
+    assert [sample.id for sample in skipping.__getitems__([(0, 0), (0, 1)])] == ["c1"]
+    clips = ClipDataset([Clip(wrong.audio, 0.9, stated / 0.9)], read, "stop")
+    with pytest.raises(AudioError, match=rf"'duration' is {stated:g} s, the audio 1\.00 s"):
+        clips.__getitems__([0])
+
+
+def test_padding_cutting_and_speed_are_no_other_length(
+    examples: list[Example], byte_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    for seconds in (0.2, 5.0):
+        soundfile.write(tmp_path / "a.wav", torch.zeros(round(16_000 * seconds)).numpy(), 16_000)
+        right = dataclasses.replace(examples[0], audio=(Segment(str(tmp_path / "a.wav")),), duration=seconds + 0.4)
+        read = partial(read_audio, min_seconds=1.0, max_seconds=2.5)
+        for speed in (0.5, 1.0, 2.0):
+            data = make([right], byte_tokenizer, read=read, speeds=lambda index, speed=speed: (speed,))
+            assert len(data[(0, 0)].waveform) == (16_000 if seconds < 1 else 40_000)
+            clip = Clip(right.audio, speed, (seconds + 0.4) / speed)
+            assert len(ClipDataset([clip], read, "stop").__getitems__([0])) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from salmonn_lab.data.features import Clip
 from salmonn_lab.data.manifest import read_manifest, write_manifest
 from salmonn_lab.data.modules import (
     Benchmark,
+    DataCheck,
     DataConfig,
     SourceConfig,
     SpeechDataModule,
@@ -227,7 +229,8 @@ def test_missing_durations_are_measured_and_long_clips_announced(
         batches = list(data.train_dataloader())
     assert "reading 3 audio headers" in caplog.text
     assert "1 of 4 clips are longer than 30 s and are cut" in caplog.text
-    assert {id for batch in batches for id in batch.ids} == {"long.wav", "short.wav"}
+    assert {id for batch in batches for id in batch.ids} == {"long.wav"}
+    assert "example 'short.wav': 'duration' is 7 s, the audio 1.00 s: " in caplog.text
     assert max(batch.waveforms.shape[1] for batch in batches) == 480_000
     with pytest.raises(AudioError, match=r"lost\.wav: no such audio file"):
         module(sources=[source(flawed)]).setup("fit")
@@ -237,9 +240,10 @@ def test_checking_the_data_collects_everything_that_is_wrong(flawed: Path, clips
     write_manifest(tmp_path / "odd.jsonl", [Example("odd", (Segment("/x.wav"),), "juggling", "x")])
     progress: list[tuple[int, int]] = []
     sources = [source(clips), source(flawed), source(tmp_path / "none.jsonl"), source(tmp_path / "odd.jsonl")]
-    problems = check_data(DataConfig(sources=sources), lambda done, total: progress.append((done, total)))
+    check = check_data(DataConfig(sources=sources), lambda done, total: progress.append((done, total)))
+    problems = check.problems
+    assert check.notes == ["data.sources[1]: 1 of 4 clips are longer than data.max_seconds=30 and are cut"]
     for expected in (
-        "data.sources[1]: example 'long.wav' lasts 31.00 s, cut to 30 s",
         "lost.wav: no such audio file",
         "corrupt.flac: ",
         "data.sources[1]: example 'short.wav': 'duration' is 7 s, the audio 1.00 s",
@@ -247,9 +251,27 @@ def test_checking_the_data_collects_everything_that_is_wrong(flawed: Path, clips
         "task 'juggling' has no prompts",
     ):
         assert sum(expected in problem for problem in problems) == 1, expected
-    assert len(problems) == 6
+    assert len(problems) == 5
     assert progress[22:] == [(23, 23), (1, 4), (2, 4), (3, 4), (4, 4)]
-    assert check_data(DataConfig(sources=[source(clips)], validation=[source(clips)])) == []
+    assert check_data(DataConfig(sources=[source(clips)], validation=[source(clips)])) == DataCheck([], [])
+
+
+def test_checking_the_data_goes_on_after_any_file(clips: Path, tmp_path: Path) -> None:
+    good = read_manifest(clips)[0]
+    (tmp_path / "a.raw").write_bytes(b"\x01\x02" * 1000)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")
+    names = ["a.raw", "folder", "pipe.wav", "new\nline.wav", "\udcff.wav", "x" * 300, "a\0b.wav"]
+    bad = [Example(str(number), (Segment(str(tmp_path / name)),), "asr", "x") for number, name in enumerate(names)]
+    write_manifest(tmp_path / "bad.jsonl", [*bad, dataclasses.replace(good, duration=9.0)])
+    problems = check_data(DataConfig(sources=[source(tmp_path / "bad.jsonl")])).problems
+    assert len(problems) == len(names) + 1
+    for number, problem in enumerate(problems[:-1]):
+        assert problem.startswith(f"data.sources[0]: example '{number}': {tmp_path}")
+        assert problem.isprintable()
+        assert problem.encode()
+    assert "'duration' is 9 s, the audio" in problems[-1]
+    assert read_manifest(tmp_path / "bad.jsonl")[4].audio[0].path == str(tmp_path / "\udcff.wav")
 
 
 def test_setup_refuses_what_cannot_be_trained_on(module: Module, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from samples import waveform
 
+from salmonn_lab.data.audio import AudioReading
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
 from salmonn_lab.model.whisper import WhisperConfig
 from salmonn_lab.salmonn import ModelConfig, Salmonn
@@ -51,7 +52,7 @@ def test_a_long_clip_does_not_depend_on_the_short_one_beside_it(encoders: Encode
 def test_windows_run_on_across_the_seam(tiny: Path, tiny_config: ModelConfig) -> None:
     config = copy.deepcopy(tiny_config)
     config.audio_encoder = AudioEncoderConfig("beats", str(tiny / "beats.pt"))
-    model = Salmonn(config).eval()
+    model = Salmonn(config, reading=AudioReading(max_seconds=40.0)).eval()
     wave = clip(40.0, 5)
     tokens = model.audio_tokens([wave])
     assert tokens.mask.sum() == -(-(2000 - 17) // 17) + 1
