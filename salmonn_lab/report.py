@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from salmonn_lab.assets import AssetError, resolve
 from salmonn_lab.batch import Example, Prediction, Score
 from salmonn_lab.benchmarks import Benchmark, Published
 from salmonn_lab.data.audio import SAMPLE_RATE, AudioError, read_audio
+from salmonn_lab.data.features import Reader
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.experiment import SWEEP_FILE, load_experiment
 from salmonn_lab.files import write_atomically
@@ -305,6 +307,8 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
     remarks: list[str] = []
     results, comparisons = [], []
     clips: dict[str, str] = {}
+    data = run.config().data
+    read = partial(read_audio, max_seconds=data.max_seconds, channels=data.channels)
     for name in ordered:
         benchmark = find_benchmark(name, run, stored.get(name))
         examples = read_examples(benchmark, remarks)
@@ -314,7 +318,7 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
             remarks.append(f"{name}: {result.count} of {benchmark.count} published items were answered")
         if examples and len(examples) != result.count:
             remarks.append(f"{name}: {result.count} of the {len(examples)} examples of the manifest were answered")
-        results.append(embed(result, examples, clips, players // len(ordered), remarks))
+        results.append(embed(result, examples, clips, players // len(ordered), remarks, read))
         if name in others:
             comparisons.append(analysis.compare(benchmark, answers[name], others[name]))
     if other is not None and not comparisons:
@@ -385,7 +389,12 @@ def read_examples(benchmark: Benchmark, remarks: list[str]) -> dict[str, Example
 
 
 def embed(
-    result: analysis.Result, examples: Mapping[str, Example], clips: dict[str, str], players: int, remarks: list[str]
+    result: analysis.Result,
+    examples: Mapping[str, Example],
+    clips: dict[str, str],
+    players: int,
+    remarks: list[str],
+    read: Reader,
 ) -> analysis.Result:
     """Return a result whose worst items name a clip, which is added to those of the report."""
     shown, unread = [], 0
@@ -395,7 +404,7 @@ def embed(
             key = " ".join(f"{part.path}@{part.offset:g}+{part.duration or 0:g}" for part in example.audio)
             try:
                 if key not in clips and sum(map(len, clips.values())) * 3 // 4 < AUDIO_BYTES:
-                    clips[key] = encode(example)
+                    clips[key] = encode(example, read)
             except AudioError:
                 unread += 1
             item = replace(item, audio=key if key in clips else None)
@@ -405,10 +414,10 @@ def embed(
     return replace(result, items=tuple(shown))
 
 
-def encode(example: Example) -> str:
-    """Return a clip as the model hears it, as MP3 in base64: small, played by every browser, and equal every time."""
+def encode(example: Example, read: Reader = read_audio) -> str:
+    """Return a clip as `read` reads it, as MP3 in base64: small, played by every browser, and equal every time."""
     file = io.BytesIO()
-    samples = read_audio(example.audio).numpy()
+    samples = read(example.audio).numpy()
     soundfile.write(file, samples, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.7)
     return base64.b64encode(file.getvalue()).decode("ascii")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 from rich.console import Console
 
 from salmonn_lab import benchmarks, pages
@@ -20,6 +22,7 @@ from salmonn_lab.batch import Example, Prediction, Score, Segment
 from salmonn_lab.benchmarks import BENCHMARKS, Published
 from salmonn_lab.config import RunConfig, to_yaml
 from salmonn_lab.data.manifest import read_manifest, write_manifest
+from salmonn_lab.data.modules import DataConfig
 from salmonn_lab.predictions import write_predictions
 from salmonn_lab.report import (
     BenchmarkResult,
@@ -280,6 +283,13 @@ def test_the_worst_items_can_be_heard_and_no_more_than_asked_for(run: Path, corp
     assert report_of(write_report(run, players=0))["audio"] == {}
     example = {example.id: example for example in read_manifest(corpus)}[report["results"][0]["items"][0]["id"]]
     assert report["audio"][heard[0]] == encode(example) == encode(example)
+
+
+def test_a_player_plays_what_the_run_hears(run: Path, corpus: Path) -> None:
+    data = DataConfig(min_seconds=0.0, max_seconds=0.25)
+    (run / "config.yaml").write_text(to_yaml(RunConfig(out_dir=str(run), data=data)))
+    (audio,) = report_of(write_report(run, players=1))["audio"].values()
+    assert soundfile.info(io.BytesIO(base64.b64decode(audio))).frames == 4_000
 
 
 def test_perfect_items_have_no_player(run: Path) -> None:

@@ -22,6 +22,8 @@ TAG_BYTES = 512
 """How far the size that a Xing frame states may miss the end of the file, where small tags stand."""
 LEFTOVER_FRAMES = 2
 """So few frames after those that a Xing frame counts are no stream: some encoders count one too few."""
+MISSING_FRAMES = 13
+"""So many frames, 0.3 to 0.5 s, may be missing of those that a Xing frame counts."""
 DECODER_DELAY = 529
 """Samples that libmpg123 leaves out beside the encoder's delay, where a frame states one."""
 LAME_DELAY = 21
@@ -126,6 +128,9 @@ def mp3_streams(path: str) -> tuple[Stream, ...]:
     """The streams of an MP3 file, in order; none where the whole file is one whose Xing frame can be trusted.
 
     Only where that frame's size is not the file's are all frames looked for.
+
+    Raises:
+        BrokenStreamError: a stream has fewer frames than its Xing frame counts.
     """
     with Path(path).open("rb") as file:
         start = _tag_size(file.read(10))
@@ -161,6 +166,9 @@ def _scan(content: bytes) -> tuple[Stream, ...]:
             found[-1] = (start, stop, frames + 1, counted)
         kind, position = frame.kind, stop
     streams = []
+    for _, _, frames, counted in found:
+        if counted is not None and counted - frames > MISSING_FRAMES:
+            raise BrokenStreamError(f"only {frames} of {counted} MP3 frames are in the file")
     for index, (start, stop, frames, counted) in enumerate(found):
         if counted is None and frames == 0:
             continue

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-import soundfile
-
 from salmonn_lab.batch import Example, Segment
+from salmonn_lab.data.audio import audio_seconds
 from salmonn_lab.data.corpora.reading import Reading
 from salmonn_lab.data.corpora.recordings import MISSING, find_recording
 from salmonn_lab.data.corpora.tables import read_table, require
@@ -40,7 +39,8 @@ def read(root: Path) -> Reading:
         path = find_recording([root / "wav"], [clip])
         if path is None:
             return None
-        return Segment(str(path), 0.0, SECONDS_EACH if soundfile.info(path).duration > SECONDS_EACH else None)
+        seconds = audio_seconds([Segment(str(path))])
+        return Segment(str(path), 0.0, SECONDS_EACH if seconds > SECONDS_EACH else None)
 
     reading = Reading()
     seen = set()
