@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import soxr
@@ -51,6 +51,15 @@ class AudioReading:
     min_seconds: float = 1.0
     max_seconds: float = 30.0
     channels: Channels = "first"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_seconds <= self.max_seconds < math.inf or self.max_seconds == 0:
+            raise ValueError(
+                "data.min_seconds and data.max_seconds must satisfy 0 <= min <= max and max > 0, "
+                f"got {self.min_seconds} and {self.max_seconds}"
+            )
+        if self.channels not in get_args(Channels):
+            raise ValueError(f"data.channels must be one of {', '.join(get_args(Channels))}, got {self.channels!r}")
 
 
 def read_audio(

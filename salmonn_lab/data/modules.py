@@ -111,11 +111,7 @@ class DataConfig:
             raise ValueError(f"data.num_workers must not be negative, got {self.num_workers}")
         if not self.frame_cost > 0:
             raise ValueError(f"data.frame_cost must be above 0, got {self.frame_cost}")
-        if not 0 <= self.min_seconds <= self.max_seconds or self.max_seconds == 0:
-            raise ValueError(
-                "data.min_seconds and data.max_seconds must satisfy 0 <= min <= max and max > 0, "
-                f"got {self.min_seconds} and {self.max_seconds}"
-            )
+        reading(self)
         check_speeds(self.speeds, "data.speeds")
         for index, source in enumerate(self.sources):
             check_speeds(self.speeds_of(source), f"data.sources[{index}].speeds")

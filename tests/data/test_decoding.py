@@ -93,6 +93,19 @@ def test_an_mp3_without_a_xing_frame_behind_one_with_it_is_heard(tmp_path: Path)
     assert np.array_equal(whole(tmp_path / "both.mp3"), expected)
 
 
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
+def test_streams_of_several_channel_counts_are_each_made_mono(tmp_path: Path, name: str) -> None:
+    one = write(tmp_path / f"1{name}", 1.0)
+    soundfile.write(tmp_path / f"2{name}", np.stack([sweep(1.0), -sweep(1.0)], 1), 16_000)
+    (tmp_path / name).write_bytes(one + (tmp_path / f"2{name}").read_bytes())
+    clip = whole(tmp_path / name)
+    assert np.array_equal(clip, np.concatenate([whole(tmp_path / f"1{name}"), whole(tmp_path / f"2{name}")]))
+    assert np.abs(clip[16_000:]).max() > 0.2
+    mean = read_audio([Segment(str(tmp_path / name))], channels="mean").numpy()
+    assert np.abs(mean[:16_000]).max() > 0.2
+    assert np.abs(mean[17_000:]).max() < 0.05
+
+
 def test_streams_of_several_sample_rates_are_refused(tmp_path: Path) -> None:
     for name in ("a.mp3", "a.ogg"):
         one, two = write(tmp_path / f"1{name}", 1.0), write(tmp_path / f"2{name}", 1.0, 22_050)
