@@ -163,7 +163,7 @@ def test_no_audio_is_decoded_once_it_is_encoded(load: Load, monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise AssertionError("audio was decoded")
 
-    monkeypatch.setattr("salmonn_lab.data.audio._decode", refuse)
+    monkeypatch.setattr("salmonn_lab.data.audio.decode", refuse)
     data.setup("fit")
     batches = [*data.train_dataloader(), *data.val_dataloader()]  # type: ignore[list-item]
     assert sum(len(batch.ids) for batch in batches) == 10

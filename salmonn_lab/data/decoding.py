@@ -43,6 +43,8 @@ NIST_FRAMES = re.compile(rb"^sample_count -i (\d+)", re.MULTILINE)
 TRUNCATED = "Seems to be a truncated file"
 """What libsndfile logs of VOC files."""
 FFMPEG = "ffmpeg"
+EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC", "IMA_ADPCM", "MS_ADPCM", "VORBIS", "OPUS")
+"""Codecs in which libsndfile's seeks lead to the very sample; in others they fail, or come near."""
 HEADERLESS = (".raw", ".pcm", ".vox", ".ul", ".al")
 READ_ERRORS = (soundfile.SoundFileError, OSError, ValueError, TypeError)
 """What soundfile raises about files."""
@@ -112,8 +114,9 @@ def _read_header(path: str, size: int, changed: int) -> Header:
     """As `read_header`; size and time of modification tell whether it is the file of before."""
     try:
         with _open(path) as file:
-            seeks = soundfile.SoundFile.seekable(file)
-            header, log = Header(file.frames, file.samplerate, file.format, seeks=seeks), file.extra_info
+            seeks = soundfile.SoundFile.seekable(file) and file.subtype.startswith(EXACT)
+            kind = "MP3" if file.subtype == "MPEG_LAYER_III" else file.format  # a WAV file may hold MP3
+            header, log = Header(file.frames, file.samplerate, kind, seeks=seeks), file.extra_info
     except soundfile.LibsndfileError as error:
         header, log = _ffmpeg_header(path, error), ""
     except READ_ERRORS as error:
@@ -158,9 +161,8 @@ def _with_streams(path: str, header: Header) -> Header:
         streams = mp3_streams(path) if header.format == "MP3" else ogg_streams(path)
     except (BrokenStreamError, OSError) as error:
         raise AudioError(f"{shown(path)}: corrupt: {reason(error)}") from None
-    seeks = header.format == "OGG"
-    if not streams or (len(streams) == 1 and not streams[0].prefix):
-        return Header(header.frames, header.rate, header.format, seeks=seeks)
+    if not streams:
+        return header
     frames, rates = 0, set()
     for stream in streams:
         with _errors_of(path), ForwardFile(io.BytesIO(stream.read(path))) as file:

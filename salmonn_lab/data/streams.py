@@ -54,7 +54,7 @@ class Stream:
 
 
 def ogg_streams(path: str) -> tuple[Stream, ...]:
-    """The links of a chained Ogg file, in order; one for any other Ogg file.
+    """The links of a chained Ogg file, in order; none for any other Ogg file.
 
     Raises:
         BrokenStreamError: the last page is longer than what is left of the file.
@@ -69,7 +69,7 @@ def ogg_streams(path: str) -> tuple[Stream, ...]:
     last = content.rfind(OGG_PAGE)
     if last >= 0 and last + _page_size(content, last) > len(content):
         raise BrokenStreamError("the file breaks off within an Ogg page")
-    return tuple(map(Stream, starts, [*starts[1:], len(content)]))
+    return tuple(map(Stream, starts, [*starts[1:], len(content)])) if len(starts) > 1 else ()
 
 
 def _page_size(content: bytes, start: int) -> int:

@@ -131,6 +131,35 @@ def test_telephone_codecs_are_read_whole_and_by_the_stretch(tmp_path: Path, subt
     assert np.abs(part - clip[16_000:24_000])[200:-200].max() < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("form", "subtype"),
+    [
+        ("AIFF", "GSM610"),
+        ("W64", "GSM610"),
+        ("AU", "G723_24"),
+        ("XI", "DPCM_16"),
+        ("AIFF", "DWVW_16"),
+        ("CAF", "ALAC_16"),
+    ],
+)
+def test_codecs_without_a_seek_are_read_by_the_stretch(tmp_path: Path, form: str, subtype: str) -> None:
+    write(tmp_path / "a", 2.0, format=form, subtype=subtype)
+    clip = whole(tmp_path / "a")
+    part = read_audio([Segment(str(tmp_path / "a"), 0.3, 0.25)]).numpy()
+    rate = read_header(str(tmp_path / "a")).rate
+    assert len(part) == pytest.approx(4_000, abs=2)
+    if rate == 16_000:
+        assert np.array_equal(part, clip[4_800:8_800])
+
+
+def test_mp3_in_a_wav_file_is_read_to_its_end(tmp_path: Path) -> None:
+    frames = (GOLDEN / "without_xing.mp3").read_bytes()[45:]
+    form = struct.pack("<HHIIHHHHIHHH", 0x55, 1, 16_000, 2_000, 1, 0, 12, 1, 2, 576, 1, 1393)
+    chunks = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(frames)) + frames
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
+    assert np.array_equal(whole(tmp_path / "a.wav"), whole(GOLDEN / "without_xing.mp3"))
+
+
 def test_a_flac_file_without_a_length_is_read_to_its_end(tmp_path: Path) -> None:
     content = bytearray(write(tmp_path / "a.flac", 2.0))
     expected = whole(tmp_path / "a.flac")
