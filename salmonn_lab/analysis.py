@@ -55,7 +55,7 @@ SPEAKER_KEYS = ("speaker", "client_id", "voice")
 ALIGNED = ("transcript", "phones", "translation")
 """Kinds of output whose words stand in the order of the reference's."""
 VARIANTS = (
-    ("wer", "wer_multilingual", "wer_basic", "wer_lower", "wer_gigaspeech"),
+    ("wer", "wer_multilingual", "wer_basic", "wer_lower", "wer_gigaspeech", "wer_gigaspeech_punct"),
     ("cer", "cer_cjk"),
     (
         "multiple_choice",

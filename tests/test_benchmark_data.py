@@ -143,7 +143,7 @@ def test_the_list_has_every_benchmark_with_its_state(
     assert rows["librispeech_test_clean"][2:6] == ["wer", "count differs", "2 of 2,620", "2.1 %"]
     assert rows["mmar"][2:6] == ["accuracy", "ready", "1,000 of 1,000", "32.8 %"]
     assert rows["story"][2:6] == ["mean_unique_words", "not prepared", "- of 975", "82.57"]
-    assert rows["gigaspeech"][2:6] == ["wer", "not prepared", "-", "10.0 %"]
+    assert rows["gigaspeech"][2:6] == ["wer", "not prepared", "- of 19,931", "10.0 %"]
     assert rows["quickstart_open"][2:6] == ["wer", "not prepared", "- of 40", ""]
 
 

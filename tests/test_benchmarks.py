@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from salmonn_lab.benchmarks import (
     TASKS,
     Benchmark,
     baseline,
+    best_answer,
     find,
     measure,
     metrics_for,
@@ -421,7 +423,7 @@ def test_each_item_has_the_headline_score_that_it_would_have_alone() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("quickstart_sounds", 2 / 3), ("quickstart_questions", 2 / 3), ("asterisk", None), ("quickstart_captions", None)],
+    [("quickstart_sounds", 2 / 3), ("quickstart_questions", 2 / 3), ("asterisk", None), ("quickstart_captions", 2 / 3)],
 )
 def test_the_baseline_is_the_best_constant_answer_where_there_is_one(name: str, expected: float | None) -> None:
     outputs = predict(("red", "Red."), ("x", "red"), ("y", "blue"))
@@ -467,3 +469,141 @@ def test_trials_of_speakers_have_an_equal_error_rate_where_likelihoods_were_note
     assert rate.value == 0.5  # half of the pairs of one speaker lie below half of the others
     assert rate.low <= 0.5 <= rate.high
     assert "eer" not in measure(find("voxceleb1"), [replace(one, meta={"choices": ["yes", "no"]}) for one in trials])
+
+
+def question(number: int, right: int, choices: list[str], text: str = "") -> Prediction:
+    return Prediction(str(number), "b", "", text, (choices[right],), {"choices": choices})
+
+
+def test_the_baseline_of_multiple_choice_is_the_best_place_of_the_answer() -> None:
+    # Of every ten items the first choice is right in four, and no text is right in more than one.
+    places = [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    outputs = [question(n, places[n % 10], [f"sound {n}-{k}" for k in range(4)]) for n in range(40)]
+    for name in ("mmau", "mmar", "airbench_foundation", "quickstart_questions", "clotho_aqa", "iemocap"):
+        assert best_answer(find(name), outputs) == ("always choice 1", 0.4)
+        assert baseline(find(name), [*outputs, outputs[0]]) == 0.4
+    first = [replace(output, text=output.meta["choices"][0]) for output in outputs]
+    assert score(find("mmau"), first)[0].value == 0.4
+
+
+@pytest.mark.parametrize(
+    ("right", "policy"),
+    [(3, "always the last choice"), (1, "always the longest choice"), (2, "always the shortest choice")],
+)
+def test_the_baseline_knows_the_last_the_longest_and_the_shortest_choice(right: int, policy: str) -> None:
+    outputs = []
+    for number in range(6):
+        choices = [f"dog {number}", f"a long bark {number}", f"c{number}", f"cat {number}"]
+        answer = choices[right]
+        # The answer is the last one, or at another place in every item.
+        choices = choices[number % 3 :] if right == 3 else choices[number % 4 :] + choices[: number % 4]
+        outputs.append(question(number, choices.index(answer), choices))
+    assert best_answer(find("mmau"), outputs) == (policy, 1.0)
+
+
+def test_the_baseline_of_some_items_with_choices_gives_the_others_a_constant() -> None:
+    outputs = [question(n, 0, [f"x{n}", f"y{n}"]) for n in range(3)]
+    outputs += [
+        Prediction(f"open {n}", "b", "", "", (answer,), {}) for n, answer in enumerate(["rain", "rain", "hail"])
+    ]
+    assert baseline(find("clotho_aqa"), outputs) == pytest.approx(5 / 6)
+
+
+def test_free_answers_and_captions_have_the_best_of_the_commonest_texts_as_baseline() -> None:
+    outputs = predict(("x", "a dog barks"), ("x", "a dog barks"), ("x", "a dog runs"), ("x", "rain"))
+    assert best_answer(find("quickstart_captions"), outputs) == ("always 'a dog barks'", pytest.approx((2 + 2 / 3) / 4))
+    assert best_answer(find("slurp"), outputs) == ("always 'a dog barks'", 0.5)
+    assert best_answer(find("librispeech_test_clean"), outputs) is None
+
+
+@pytest.mark.parametrize("name", ["choices_keys", "choices_decibels"])
+@pytest.mark.parametrize(
+    "metric", ["accuracy", "multiple_choice", "multiple_choice_text", "multiple_choice_first", "item_accuracy"]
+)
+def test_choices_that_differ_in_a_sign_are_different_answers(name: str, metric: str) -> None:
+    lines = (Path(__file__).parent / f"golden/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    benchmark = replace(BENCHMARKS["quickstart_questions"], metrics=(metric,))
+    twins = [
+        next(c for c in r["meta"]["choices"] if c != r["target"] and c.lstrip("-")[0] == r["target"].lstrip("-")[0])
+        for r in records
+    ]
+    for texts, right in (
+        ([r["target"] for r in records], 1.0),
+        ([f"It is {r['target']}." for r in records], 1.0),
+        (twins, 0.0),
+    ):
+        outputs = [
+            Prediction(r["id"], "b", "", text, (r["target"],), r["meta"])
+            for r, text in zip(records, texts, strict=True)
+        ]
+        assert score(benchmark, outputs)[0].value == right
+
+
+def test_bbh_reads_letters_and_yes_or_no_and_gives_nothing_for_nothing() -> None:
+    rows = [("", "(A)"), ("", "yes"), ("A", "(A)"), ("The answer is (B).", "(B)"), ("yes and no", "yes"), ("No.", "No")]
+    rows += [("A dog, perhaps", "(A)"), ("(B)", "(A)")]
+    benchmark = find("voicebench_bbh")
+    outputs = predict(*rows)
+    scores = {item.metric: item.value for item in score(benchmark, outputs)}
+    assert scores["accuracy"] == 3 / 8
+    assert scores["following_rate"] == 4 / 8
+    assert list(score_items(benchmark, outputs).values()) == [0, 0, 1, 1, 0, 1, 0, 0]
+    empty = [replace(output, text="") for output in outputs]
+    assert [item.value for item in score(benchmark, empty)] == [0, 0, 0]
+
+
+def test_an_answer_of_clotho_aqa_is_judged_by_its_own_item() -> None:
+    benchmark = find("clotho_aqa")
+    raining = Prediction("a", "b", "", "Yes, it rains.", ("yes",), {"choices": ["yes", "no"]})
+    falling = [Prediction("b", "b", "", text, ("rain", "water"), {}) for text in ("Rain.", "rain and hail", "")]
+    others = [
+        Prediction(f"c{n}", "b", "", "", (text,), {}) for n, text in enumerate(("hail", "rain and hail", "no rain"))
+    ]
+    for output, right in zip((raining, *falling), (1, 1, 0, 0), strict=True):
+        for company in ([output], [output, *others]):
+            assert score_items(benchmark, company)[output.id] == right
+    assert "else_equal" in score(benchmark, falling[:1])[0].signature
+
+
+def test_spellings_of_one_label_are_one_but_signs_are_not() -> None:
+    benchmark = BENCHMARKS["quickstart_sounds"]
+    outputs = predict(("dog", "Dog."), ("a Dog!", "dog"), ("C", "C"), ("C#", "C"), ("C", "C#"), ("c sharp", "C#"))
+    assert list(score_items(benchmark, outputs).values()) == [1, 1, 1, 0, 0, 1]
+
+
+def test_an_emotion_is_read_among_the_choices_of_its_item() -> None:
+    outputs = [
+        Prediction("0", "b", "", "sad, not angry", ("sad",), {"choices": ["sad", "happy"]}),
+        Prediction("1", "b", "", "neutral", ("happy",), {"choices": ["happy", "neutral"]}),
+        Prediction("2", "b", "", "angry", ("angry",), {}),
+        Prediction("3", "b", "", "sad, not angry", ("sad",), {}),
+    ]
+    scores = {item.metric: item.value for item in score(find("iemocap"), outputs)}
+    assert scores["weighted_accuracy"] == 0.5
+    assert scores["following_rate"] == 0.75  # "neutral" is no reference, but a choice
+
+
+def test_air_bench_is_asked_to_answer_by_letter_as_its_script_does() -> None:
+    benchmark = find("airbench_foundation")
+    assert benchmark.prompt is not None
+    example = Example("a", (), "audio_QA", "no", question="Is it a man?\nA. yes\nB. no")
+    assert PromptPool({"audio_QA": [benchmark.prompt]}).ask(example, "{}") == (
+        "<Speech><SpeechHere></Speech> Choose the most suitable answer from options A, B, C, and D to respond the "
+        "question in next line, you may only choose A or B or C or D.\nIs it a man?\nA. yes\nB. no"
+    )
+    assert benchmark.published is None
+    assert benchmark.count == 21_426
+
+
+def test_punctuation_is_no_error_of_gigaspeech() -> None:
+    outputs = predict(("Yes, um, it's e-commerce; isn\u2019t it?", "YES IT'S E COMMERCE ISN'T IT"))
+    assert score(find("gigaspeech"), outputs)[0].value == 0
+    outputs = predict(("Yes, <COMMA> sir.", "YES MADAM"))
+    assert score(find("gigaspeech"), outputs)[0].value == 0.5
+
+
+def test_no_two_metrics_give_different_captions_scores_under_one_key() -> None:
+    names = ("caption_overlap", "rouge_l_coco_ptb", "rouge_l_google", "token_f1", "caption_bleu", "cider_d")
+    keys = [key for name in names for key in METRICS[name]({"a": ["x"]}).keys]
+    assert len(set(keys)) == len(keys)

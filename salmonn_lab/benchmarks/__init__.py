@@ -3,6 +3,7 @@
 from salmonn_lab.benchmarks.measures import METRICS, NUMBERS, TASKS, Measure, References
 from salmonn_lab.benchmarks.scoring import (
     baseline,
+    best_answer,
     find,
     measure,
     metrics_for,
@@ -24,6 +25,7 @@ __all__ = [
     "References",
     "Reported",
     "baseline",
+    "best_answer",
     "find",
     "measure",
     "metrics_for",

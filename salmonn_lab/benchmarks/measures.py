@@ -11,8 +11,9 @@ from typing import Literal
 
 from salmonn_lab.metrics.answer import ContainsAnswer, ExactMatch, KeywordMatch, TokenF1
 from salmonn_lab.metrics.caption import CaptionBleu, CaptionOverlap, RougeL
-from salmonn_lab.metrics.choice import Accuracy, LabelAccuracy, MultipleChoice
+from salmonn_lab.metrics.choice import Accuracy, ItemAccuracy, LabelAccuracy, MultipleChoice
 from salmonn_lab.metrics.cider import CiderD
+from salmonn_lab.metrics.distinct import merge_spellings
 from salmonn_lab.metrics.item import ItemMetric
 from salmonn_lab.metrics.java import Meteor, Spice, Spider
 from salmonn_lab.metrics.open_ended import Diversity, FollowingRate
@@ -48,6 +49,7 @@ METRICS: dict[str, Callable[[References], ItemMetric]] = {
     "wer_basic": lambda references: ErrorRate("word", "whisper_basic"),
     "wer_multilingual": lambda references: ErrorRate("word", "multilingual"),
     "wer_gigaspeech": lambda references: ErrorRate("word", "gigaspeech"),
+    "wer_gigaspeech_punct": lambda references: ErrorRate("word", "gigaspeech_punct"),
     "wer_lower": lambda references: ErrorRate("word", "lower_punct"),
     "match_rate": lambda references: MatchRate("word"),
     "cer": lambda references: ErrorRate("character", "whisper_basic"),
@@ -64,6 +66,7 @@ METRICS: dict[str, Callable[[References], ItemMetric]] = {
     "token_f1": lambda references: TokenF1(),
     "contains_answer": lambda references: ContainsAnswer(),
     "accuracy": lambda references: Accuracy(labels_of(references)),
+    "item_accuracy": lambda references: ItemAccuracy(),
     "label_accuracy": lambda references: LabelAccuracy(labels_of(references)),
     "multiple_choice": lambda references: MultipleChoice("letter_or_text"),
     "multiple_choice_letter": lambda references: MultipleChoice("letter"),
@@ -72,7 +75,7 @@ METRICS: dict[str, Callable[[References], ItemMetric]] = {
     "multiple_choice_mmau": lambda references: MultipleChoice("mmau"),
     "multiple_choice_air_bench": lambda references: MultipleChoice("air_bench"),
     "caption_overlap": lambda references: CaptionOverlap(),
-    "rouge_l_coco": lambda references: RougeL("coco"),
+    "rouge_l_coco_ptb": lambda references: RougeL("coco"),
     "rouge_l_google": lambda references: RougeL("google"),
     "caption_bleu": lambda references: CaptionBleu(),
     "cider_d": CiderD,
@@ -105,8 +108,8 @@ NUMBERS = frozenset(
 
 
 def labels_of(references: References) -> set[str]:
-    """Return the answers that are allowed where an item brings no choices of its own: all the references."""
-    return {text for texts in references.values() for text in texts}
+    """Answers that are allowed where an item brings no choices of its own: all the references, each in one spelling."""
+    return merge_spellings(text for texts in references.values() for text in texts)
 
 
 def references_per_item(references: References) -> int | None:
@@ -131,6 +134,8 @@ OTHER_WORDS = Measure(("wer_multilingual",), "wer", higher_is_better=False)
 CHARACTERS = Measure(("cer_cjk",), "cer", higher_is_better=False)
 SPEAKERS = Measure(("cpwer",), "cpwer", higher_is_better=False)
 ANSWER = Measure(("accuracy", "exact_match"), "accuracy", higher_is_better=True)
+ITEM_ANSWER = Measure(("item_accuracy", "exact_match"), "accuracy", higher_is_better=True)
+"""For questions whose answers are no closed set: what an item allows depends on that item alone."""
 OVERLAP = Measure(("caption_overlap",), "rouge_l_coco", higher_is_better=True)
 CAPTION = Measure(("caption_overlap", "cider_d", "caption_bleu"), "rouge_l_coco", higher_is_better=True)
 FREE_ANSWER = Measure(("contains_answer", "token_f1", "exact_match"), "contains_answer", higher_is_better=True)

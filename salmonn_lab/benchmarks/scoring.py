@@ -12,6 +12,7 @@ from typing import Any
 
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import LIKELIHOOD, Prediction, Score
+from salmonn_lab.benchmarks.blind import Blind, Item, best_blind
 from salmonn_lab.benchmarks.measures import (
     BY_WRITING,
     LANGUAGE_OF_TASK,
@@ -26,7 +27,6 @@ from salmonn_lab.benchmarks.measures import (
 )
 from salmonn_lab.benchmarks.table import BENCHMARKS, Benchmark
 from salmonn_lab.data.manifest import Manifest, read_manifest
-from salmonn_lab.metrics.answer import constant_baseline
 from salmonn_lab.metrics.choice import ChoiceMetric, OptionLikelihood
 from salmonn_lab.metrics.item import ItemMetric, item_number
 from salmonn_lab.metrics.likelihood import Perplexity
@@ -187,9 +187,10 @@ def likelihood_metrics(benchmark: Benchmark, predictions: Sequence[Prediction]) 
         options = OptionLikelihood()
         options.update(texts, references, ids, choices, likelihoods, counts)
         metrics["option_likelihood"] = options
-        if benchmark.task == "speaker_verification" and all({*names} == {"yes", "no"} for names in choices):
+        names = [[text.strip().lower() for text in texts] for texts in choices]
+        if benchmark.task == "speaker_verification" and all({*pair} == {"yes", "no"} for pair in names):
             trials = EqualErrorRate()
-            rows = [dict(zip(names, values, strict=True)) for names, values in zip(choices, likelihoods, strict=True)]
+            rows = [dict(zip(pair, values, strict=True)) for pair, values in zip(names, likelihoods, strict=True)]
             trials.update(texts, references, ids, [row["yes"] - row["no"] for row in rows])
             metrics["eer"] = trials
     for metric in metrics.values():
@@ -233,8 +234,14 @@ def score_items(benchmark: Benchmark, predictions: Iterable[Prediction]) -> dict
 
 
 def baseline(benchmark: Benchmark, predictions: Sequence[Prediction]) -> float | None:
-    """Return what the best constant answer scores on the headline; None where that says nothing, as for transcripts."""
-    references = list({prediction.id: prediction.references for prediction in predictions}.values())
-    if benchmark.headline not in ("accuracy", "weighted_accuracy", "exact_match") or not references:
-        return None
-    return constant_baseline(references).accuracy
+    """Return what the best answer without audio scores on the headline; None where that says nothing; see `blind`."""
+    best = best_answer(benchmark, predictions)
+    return None if best is None else best.value
+
+
+def best_answer(benchmark: Benchmark, predictions: Sequence[Prediction]) -> Blind | None:
+    """The rule without audio that scores best on the headline, such as always the first choice; see `blind`."""
+    unique = {prediction.id: prediction for prediction in predictions}
+    references = {id: prediction.references for id, prediction in unique.items()}
+    items = [Item(prediction.references, prediction.meta.get("choices")) for prediction in unique.values()]
+    return best_blind(metrics_for(without_tools(benchmark), references), benchmark.headline, items)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from salmonn_lab.benchmarks.measures import OVERLAP, TASKS, Measure, measure_of, writing_of_language
+from salmonn_lab.benchmarks.measures import ITEM_ANSWER, OVERLAP, TASKS, Measure, measure_of, writing_of_language
 from salmonn_lab.data.corpora.readers import CORPORA
 from salmonn_lab.data.prompts import PLACE
 
@@ -200,8 +200,9 @@ SALMONN = (
         "gigaspeech/TEST",
         "asr",
         "Recognize the speech and give me the transcription.",
-        Measure(("wer_gigaspeech",), "wer", higher_is_better=False),
-        published=Published(0.100, PAPER),
+        # Official references have their punctuation as tags, which its scoring drops; outputs have it as marks.
+        Measure(("wer_gigaspeech_punct",), "wer", higher_is_better=False),
+        published=Published(0.100, f"{PAPER}; normalizer not published"),
         reported=(Reported("wer", 0.091, UNTUNED), Reported("wer", 0.1077, AUDIO_BENCH)),
     ),
     prepared(
@@ -368,6 +369,11 @@ The prompt of `slurp_slots` alone is this kit's: SLU-F1 needs all slots of a com
 LETTER = Measure(("multiple_choice_letter",), "accuracy", higher_is_better=True)
 OFFICIAL_MMAU = Measure(("multiple_choice_mmau",), "accuracy", higher_is_better=True)
 OFFICIAL_AIR_BENCH = Measure(("multiple_choice_air_bench",), "accuracy", higher_is_better=True)
+AIR_BENCH_INSTRUCTION = (
+    "Choose the most suitable answer from options A, B, C, and D to respond the question in next line, you may only "
+    "choose A or B or C or D."
+)
+"""The line above each question in the official script (github.com/OFA-Sys/AIR-Bench, Inference_Foundation.py)."""
 SENTENCE = Measure(("token_f1", "rouge_l_google", "contains_answer"), "token_f1", higher_is_better=True)
 FREE = TASKS["speech_query"]
 
@@ -378,6 +384,7 @@ OTHERS = (
         "clotho_aqa/test",
         "audio_QA",
         QUESTION,
+        ITEM_ANSWER,
         reported=(Reported("accuracy, judged by another model", 0.578, AUDIO_BENCH),),
     ),
     prepared(
@@ -404,7 +411,7 @@ OTHERS = (
         "airbench_foundation",
         "airbench_foundation/test",
         "audio_QA",
-        QUESTION,
+        f"{AIR_BENCH_INSTRUCTION}\n{QUESTION}",
         OFFICIAL_AIR_BENCH,
         reported=(
             Reported(
@@ -417,7 +424,7 @@ OTHERS = (
     prepared("voicebench_openbookqa", "voicebench/openbookqa", "spoken_QA", QUESTION, LETTER),
     prepared("voicebench_mmsu", "voicebench/mmsu", "spoken_QA", QUESTION, LETTER),
     prepared("voicebench_sd_qa", "voicebench/sd-qa", "spoken_QA", QUESTION, FREE),
-    prepared("voicebench_bbh", "voicebench/bbh", "spoken_QA", QUESTION, FREE),
+    prepared("voicebench_bbh", "voicebench/bbh", "spoken_QA", QUESTION, ITEM_ANSWER),  # yes or no, or (A) or (B)
     prepared("openaqa", "openaqa/all", "audio_QA", QUESTION, SENTENCE),
 )
 """Corpora that the paper does not use."""

@@ -7,8 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from salmonn_lab.metrics.item import ItemMetric, Statistics, ratio
+from salmonn_lab.metrics.distinct import LADDER_LABEL, Form, form_of, merge_spellings
+from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, ratio
 from salmonn_lab.metrics.normalize import Normalizer, find
+
+DEFAULT = "whisper_en_signs"
+"""Normalizer of short answers, in which a sign may be all that tells two apart."""
 
 
 class Constant(NamedTuple):
@@ -18,19 +22,47 @@ class Constant(NamedTuple):
     accuracy: float
 
 
-class MeanMetric(ItemMetric):
-    """A score that is the mean of one number an item, of texts compared once they are normalized."""
+class AnswerMetric(ItemMetric):
+    """A metric of texts compared once they are normalized, each reference in a form that leaves something of it.
+
+    Whisper's normalizer deletes `(A)` and "um"; such a reference is compared in the next stricter form (`distinct`).
+    """
 
     higher_is_better = True
 
-    def __init__(self, normalizer: str | Normalizer = "whisper_en", **options: Any) -> None:
+    def __init__(self, normalizer: str | Normalizer = DEFAULT, **options: Any) -> None:
         super().__init__(**options)
         self.normalizer = find(normalizer)
 
     @property
+    def compared(self) -> str:
+        """Part of the signature that says how texts are compared: normalizer and ladder."""
+        return f"norm:{self.normalizer.label}|else:{LADDER_LABEL}"
+
+    def update(self, preds: Sequence[str], references: Sequence[Sequence[str]], ids: Sequence[str]) -> None:
+        """Add items.
+
+        Raises:
+            ValueError: beside the reasons of every metric, if a reference is empty: every empty output would equal it.
+        """
+        check_items(preds, references, ids)
+        for id, refs in zip(ids, references, strict=True):
+            if not all(map(str.strip, refs)):
+                raise ValueError(f"item {id!r}: a reference must not be empty, got {list(refs)}")
+        super().update(preds, references, ids)
+
+    def form_of(self, reference: str) -> Form:
+        """The form in which a reference is compared."""
+        return form_of(frozenset((reference.strip(),)), self.normalizer)
+
+
+class MeanMetric(AnswerMetric):
+    """A score that is the mean of one number an item."""
+
+    @property
     def signature(self) -> str:
         """Name, normalizer, aggregation, version."""
-        return f"{self.keys[0]}|norm:{self.normalizer.label}|agg:mean|v1"
+        return f"{self.keys[0]}|{self.compared}|agg:mean|v2"
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:
         """Average over items."""
@@ -45,8 +77,7 @@ class ExactMatch(MeanMetric):
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Compare with each reference."""
-        right = normalized(self.normalizer, prediction) in normalized_set(self.normalizer, references)
-        return (float(right), 1.0)
+        return (float(any(equals(prediction, reference, self.form_of(reference)) for reference in references)), 1.0)
 
 
 class TokenF1(MeanMetric):
@@ -60,15 +91,17 @@ class TokenF1(MeanMetric):
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Compare with each reference."""
-        words = self.normalizer(prediction).split()
-        return (max(token_f1(words, self.normalizer(reference).split()) for reference in references), 1.0)
+        return (max(self._f1(prediction, reference) for reference in references), 1.0)
+
+    def _f1(self, prediction: str, reference: str) -> float:
+        form = self.form_of(reference)
+        return token_f1(form.words(form(prediction)), form.words(form(reference)))
 
 
 class ContainsAnswer(MeanMetric):
     """The share of outputs in which the words of some reference stand side by side.
 
-    Words, not letters: "scat" does not hold "cat". A reference of which nothing is left once it is normalized is held
-    only by an output of which nothing is left either.
+    Words, not letters: "scat" does not hold "cat".
     """
 
     columns = ("held", "items")
@@ -76,37 +109,38 @@ class ContainsAnswer(MeanMetric):
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Look for each reference."""
-        words = self.normalizer(prediction).split()
-        return (float(any(holds(words, self.normalizer(reference).split()) for reference in references)), 1.0)
+        return (float(any(self.holds(prediction, reference) for reference in references)), 1.0)
+
+    def holds(self, prediction: str, reference: str) -> bool:
+        """Tell whether the words of a reference stand side by side in an output."""
+        form = self.form_of(reference)
+        return holds(form.words(form(prediction)), form.words(form(reference)))
 
 
-class KeywordMatch(ItemMetric):
+class KeywordMatch(AnswerMetric):
     """Keywords found: the share of all references that outputs hold, and of all given keywords that are references.
 
     An output is searched for each reference as `ContainsAnswer` does. What it gives as keywords is what commas,
     semicolons and line ends divide, numbers and bullets in front left out. Where outputs give three keywords each, the
-    precision is the share of right ones among them.
+    precision is the share of right ones among them. Keywords of an item that the normalizer cannot keep apart, as `C`
+    and `C++`, are compared in the next stricter form.
     """
 
     columns = ("found", "references", "right", "given", "items")
     keys = ("keyword_recall", "keyword_precision", "keywords_given")
-    higher_is_better = True
-
-    def __init__(self, normalizer: str | Normalizer = "whisper_en", **options: Any) -> None:
-        super().__init__(**options)
-        self.normalizer = find(normalizer)
 
     @property
     def signature(self) -> str:
         """Name, normalizer, aggregation, version."""
-        return f"keywords|norm:{self.normalizer.label}|agg:corpus|v1"
+        return f"keywords|{self.compared}|agg:corpus|v2"
 
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Count keywords on both sides."""
-        words = self.normalizer(prediction).split()
-        wanted = {keyword for keyword in normalized_set(self.normalizer, references) if keyword}
-        given = {keyword for keyword in normalized_set(self.normalizer, split_list(prediction)) if keyword}
-        found = sum(holds(words, keyword.split()) for keyword in wanted)
+        form = form_of(frozenset(merge_spellings(references)), self.normalizer)
+        words = form.words(form(prediction))
+        wanted = {form(keyword) for keyword in merge_spellings(references)}
+        given = {keyword for entry in split_list(prediction) if (keyword := form(entry))}
+        found = sum(holds(words, form.words(keyword)) for keyword in wanted)
         return (found, len(wanted), len(given & wanted), len(given), 1)
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:
@@ -117,6 +151,11 @@ class KeywordMatch(ItemMetric):
             "keyword_precision": right / given.clip(min=1),
             "keywords_given": ratio(given, items),
         }
+
+
+def equals(prediction: str, reference: str, form: Form) -> bool:
+    """Tell whether an output is a reference in some form, of which something is left."""
+    return form(prediction) == form(reference) != ""
 
 
 def split_list(text: str) -> list[str]:
@@ -143,20 +182,25 @@ def occurrences(part: Sequence[str], words: Sequence[str]) -> list[range]:
     return [range(start, start + len(part)) for start in starts if words[start : start + len(part)] == part]
 
 
-def constant_baseline(references: Sequence[Sequence[str]], normalizer: str | Normalizer = "whisper_en") -> Constant:
+def constant_baseline(references: Sequence[Sequence[str]], normalizer: str | Normalizer = DEFAULT) -> Constant:
     """Return the best answer that ignores the audio: what a score must beat to mean anything.
 
     Args:
-        references: the right answers of each item.
-        normalizer: as in the metric that the baseline stands beside.
+        references: the right answers of each item; one that differs from another in case, spaces and punctuation at
+            the ends alone is the same answer.
+        normalizer: as in the metric that the baseline stands beside; answers that it cannot keep apart are compared in
+            the next stricter form.
 
     Raises:
         ValueError: there are no items.
     """
     if not references:
         raise ValueError("there is no best constant answer without items")
-    chosen = find(normalizer)
-    counts = Counter(answer for refs in references for answer in sorted(normalized_set(chosen, refs)))
+    labels = frozenset(merge_spellings({text for refs in references for text in refs}))
+    form = form_of(labels, find(normalizer))
+    counts = Counter(key for refs in references for key in sorted({form(text) for text in merge_spellings(refs)}))
+    if not counts:
+        raise ValueError("there is no best constant answer to items whose references are all empty")
     answer = min(counts, key=lambda text: (-counts[text], text))
     return Constant(answer, counts[answer] / len(references))
 

@@ -26,11 +26,11 @@ class CaptionOverlap(ItemMetric):
     """ROUGE-L in the COCO form, and the F1 of words against the nearest reference, both averaged over items.
 
     ROUGE-L takes the best precision and the best recall, even where they are those of different references. The COCO
-    tools tokenize with PTB first; ours splits the normalized text at spaces, which the signature says.
+    tools tokenize with PTB first, as `RougeL` does (`rouge_l_coco_ptb`); here the normalized text is split at spaces.
     """
 
     columns = ("rouge_l", "token_f1", "items")
-    keys = ("rouge_l_coco", "token_f1")
+    keys = ("rouge_l_coco", "caption_f1")
     higher_is_better = True
 
     def __init__(self, normalizer: str | Normalizer = "whisper_basic", **options: Any) -> None:
@@ -82,8 +82,8 @@ class RougeL(ItemMetric):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """`rouge_l_coco` or `rouge_l_google`."""
-        return (f"rouge_l_{self.form}",)
+        """`rouge_l_coco_ptb` or `rouge_l_google`."""
+        return ("rouge_l_coco_ptb" if self.form == "coco" else "rouge_l_google",)
 
     @property
     def signature(self) -> str:

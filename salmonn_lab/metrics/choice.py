@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from string import ascii_uppercase
@@ -11,15 +12,18 @@ from typing import Any, TypeVar
 import numpy as np
 
 from salmonn_lab.metrics import parse
-from salmonn_lab.metrics.answer import normalized, normalized_set
+from salmonn_lab.metrics.answer import DEFAULT
+from salmonn_lab.metrics.distinct import LADDER_LABEL, Form, check_choices, form_of
 from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, ratio
-from salmonn_lab.metrics.normalize import Normalizer, find
-from salmonn_lab.metrics.parse import PARSER, Parser, parse_choice
+from salmonn_lab.metrics.normalize import Normalizer, find, trimmed
+from salmonn_lab.metrics.parse import OFFICIAL, PARSER, PARSERS, Parser, choose
 
 Value = TypeVar("Value")
 MAXIMUM_LABELS = 64
 """Beyond which a table of confusions for each item fills the memory."""
 MAXIMUM_CHOICES = len(ascii_uppercase)
+YES_NO = ("yes", "no")
+LETTER = re.compile(r"[(\[]([A-Z])[)\]]\.?|([A-Z])[.):]?")
 PHRASINGS = {
     "ceiling_text": "{text}",
     "ceiling_letter": "{letter}",
@@ -74,44 +78,76 @@ class ChoiceMetric(ItemMetric):
         """Return the row of one item, which may bring its choices."""
 
 
-class Accuracy(ChoiceMetric):
-    """The share of right answers where the allowed answers are known, and the share of outputs that chose one at all.
+class LabelMetric(ChoiceMetric):
+    """A metric of answers from a closed set: an item's own choices, or else the labels of the metric.
 
-    What an output chose is read by `parse_choice`. An output that chose none, or several, is wrong.
+    What an output chose is read by `parse.choose`. The members of a set are compared as the metric's normalizer leaves
+    them, or where it makes two of them equal or one of them empty, in the next stricter form (`distinct.LADDER`).
     """
 
-    columns = ("correct", "followed", "items")
-    keys = ("accuracy", "following_rate")
-
-    def __init__(
-        self, labels: Collection[str] = (), normalizer: str | Normalizer = "whisper_en", **options: Any
-    ) -> None:
+    def __init__(self, labels: Collection[str] = (), normalizer: str | Normalizer = DEFAULT, **options: Any) -> None:
         """Build the metric.
 
         Args:
             labels: the allowed answers of every item that brings no choices of its own, such as all the references of
-                a test set.
+                a test set; all that differ are kept apart.
             normalizer: name of a normalizer, or one.
             options: of torchmetrics.
         """
         super().__init__(**options)
         self.normalizer = find(normalizer)
-        self.labels = frozenset(normalized_set(self.normalizer, labels))
+        self.form, self.texts = self._compared(labels)
+        self.labels = tuple(sorted(self.texts))
 
     @property
-    def signature(self) -> str:
-        """Name, parser, normalizer, number and hash of the labels, aggregation, version."""
-        labels = hash_labels(sorted(self.labels))
-        return f"accuracy|parser:{PARSER}|norm:{self.normalizer.label}|labels:{labels}|agg:mean|v1"
+    def compared(self) -> str:
+        """Part of the signature that says how outputs are read: parser, normalizer, ladder, the labels' own form."""
+        form = "" if self.form.normalizer == self.normalizer else f"|labels_by:{self.form.normalizer.label}"
+        labels = hash_labels(self.labels)
+        return f"parser:{PARSER}|norm:{self.normalizer.label}|else:{LADDER_LABEL}|labels:{labels}{form}"
 
-    def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> tuple[float, ...]:
-        """Read what an output chose, and compare."""
-        allowed = self.labels if choices is None else normalized_set(self.normalizer, choices)
-        right = {answer for answer in normalized_set(self.normalizer, references) if answer and answer in allowed}
+    def _compared(self, texts: Collection[str]) -> tuple[Form, dict[str, str]]:
+        """Form in which some answers are compared, and the answers by what they are in it."""
+        texts = frozenset(text.strip() for text in texts) - {""}
+        form = form_of(texts, self.normalizer)
+        return form, {form(text): text for text in texts}
+
+    def read(
+        self, prediction: str, references: Sequence[str], choices: Sequence[str] | None
+    ) -> tuple[str | None, list[str], Form]:
+        """What an output chose, and the right answers among those that are allowed, in the form they are compared in.
+
+        Raises:
+            ValueError: the item offers a choice twice, or an empty one; or none of the references is allowed.
+        """
+        if choices is not None:
+            check_choices(choices)
+        form, allowed = (self.form, self.texts) if choices is None else self._compared(choices)
+        spellings = [(text,) if form.marks else (text, trimmed(text)) for text in references]
+        right = [answer for texts in spellings for answer in dict.fromkeys(map(form, texts)) if answer in allowed]
         if not right:
             source = "labels" if choices is None else "choices"
             raise ValueError(f"none of the references {list(references)} is among the {source} {sorted(allowed)[:10]}")
-        chosen = parse_choice(normalized(self.normalizer, prediction), allowed)
+        return choose(prediction, allowed, form), right, form
+
+
+class Accuracy(LabelMetric):
+    """The share of right answers where the allowed answers are known, and the share of outputs that chose one at all.
+
+    An output that chose none, or several, is wrong.
+    """
+
+    columns = ("correct", "followed", "items")
+    keys = ("accuracy", "following_rate")
+
+    @property
+    def signature(self) -> str:
+        """Name, parser, normalizer, ladder, number and hash of the labels, aggregation, version."""
+        return f"accuracy|{self.compared}|agg:mean|v2"
+
+    def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> tuple[float, ...]:
+        """Read what an output chose, and compare."""
+        chosen, right, _ = self.read(prediction, references, choices)
         return (float(chosen in right), float(chosen is not None), 1.0)
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:
@@ -119,20 +155,79 @@ class Accuracy(ChoiceMetric):
         return {key: ratio(stats[..., index], stats[..., 2]) for index, key in enumerate(self.keys)}
 
 
-class LabelAccuracy(ItemMetric):
+class ItemAccuracy(ChoiceMetric):
+    """The share of right answers where each item alone says which are allowed: no answer depends on another item.
+
+    An item with choices is read as `Accuracy` reads it, or by letter where all its choices are letters. Without
+    choices, a reference `yes` or `no` allows these two; a letter, as in `(A)`, allows letters; any other reference must
+    be equalled by the output once both are normalized, which is followed where it says anything.
+    """
+
+    columns = ("correct", "followed", "items")
+    keys = ("accuracy", "following_rate")
+
+    def __init__(self, normalizer: str | Normalizer = DEFAULT, **options: Any) -> None:
+        super().__init__(**options)
+        self.closed = Accuracy((), normalizer)
+
+    @property
+    def signature(self) -> str:
+        """Name, what an item allows, parsers, normalizer, ladder, aggregation, version."""
+        normalizer = self.closed.normalizer.label
+        return (
+            f"item_accuracy|allowed:choices,yes_no,letters,else_equal|parser:{PARSERS['letter'].label},{PARSER}|"
+            f"norm:{normalizer}|else:{LADDER_LABEL}|agg:mean|v1"
+        )
+
+    def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> tuple[float, ...]:
+        """Read the output as the item says."""
+        if not all(map(str.strip, references)):
+            raise ValueError(f"a reference must not be empty, got {list(references)}")
+        answers = [letter_of(reference) for reference in references]
+        offered = None if choices is None else [letter_of(choice) for choice in choices]
+        if all(answers) if offered is None else offered and all(offered):
+            return self._judge_letter(prediction, answers, choices, offered)
+        if choices is None and all(reference.strip().lower() in YES_NO for reference in references):
+            choices = YES_NO
+        if choices is not None:
+            return self.closed.judge(prediction, references, choices)
+        forms = [form_of(frozenset((reference.strip(),)), self.closed.normalizer) for reference in references]
+        right = any(form(prediction) == form(text) for form, text in zip(forms, references, strict=True))
+        return (float(right), float(bool(prediction.strip())), 1.0)
+
+    def _judge_letter(
+        self,
+        prediction: str,
+        answers: Sequence[str | None],
+        choices: Sequence[str] | None,
+        offered: Sequence[str | None] | None,
+    ) -> tuple[float, ...]:
+        if choices is not None:
+            check_choices(choices)
+        letters = list(ascii_uppercase if offered is None else map(str, offered))
+        if not set(answers) & set(letters):
+            raise ValueError(f"none of the references {list(answers)} is among the choices {list(choices or ())[:10]}")
+        (place,) = PARSERS["letter"](prediction, ascii_uppercase) or (None,)
+        chosen = None if place is None or ascii_uppercase[place] not in letters else ascii_uppercase[place]
+        return (float(chosen is not None and chosen in answers), float(chosen is not None), 1.0)
+
+    def score(self, stats: Statistics) -> dict[str, Statistics]:
+        """Divide right items and parsed items by items."""
+        return {key: ratio(stats[..., index], stats[..., 2]) for index, key in enumerate(self.keys)}
+
+
+class LabelAccuracy(LabelMetric):
     """Scores of a classifier with few labels: plain, balanced, and by confusion.
 
     `weighted_accuracy` is the share of right items, `unweighted_accuracy` the mean recall of the labels, `macro_f1` the
     mean of their F1; labels that no reference has are left out of both means. An output that chose no label, or
-    several, is wrong, has a column of its own in the confusion and lowers `following_rate`.
+    several, is wrong, has a column of its own in the confusion and lowers `following_rate`. An item's choices go before
+    the labels; a choice that is no label is wrong, and in the same column, but followed.
     """
 
     keys = ("weighted_accuracy", "unweighted_accuracy", "macro_f1", "following_rate")
-    higher_is_better = True
 
-    def __init__(
-        self, labels: Collection[str] = (), normalizer: str | Normalizer = "whisper_en", **options: Any
-    ) -> None:
+    def __init__(self, labels: Collection[str] = (), normalizer: str | Normalizer = DEFAULT, **options: Any) -> None:
         """Build the metric.
 
         Args:
@@ -143,34 +238,34 @@ class LabelAccuracy(ItemMetric):
         Raises:
             ValueError: there are more labels than `MAXIMUM_LABELS`.
         """
-        super().__init__(**options)
-        self.normalizer = find(normalizer)
-        self.labels = tuple(sorted(label for label in normalized_set(self.normalizer, labels) if label))
+        super().__init__(labels, normalizer, **options)
         if len(self.labels) > MAXIMUM_LABELS:
             raise ValueError(f"labels must be at most {MAXIMUM_LABELS} for a confusion, got {len(self.labels)}")
-        self.columns = tuple(f"{label}->{chosen}" for label in self.labels for chosen in (*self.labels, "<none>"))
+        confusion = (f"{label}->{chosen}" for label in self.labels for chosen in (*self.labels, "<none>"))
+        self.columns = (*confusion, "chose_no_label")
 
     @property
     def signature(self) -> str:
-        """Name, parser, normalizer, number and hash of the labels, version."""
-        labels = hash_labels(self.labels)
-        return f"label_accuracy|parser:{PARSER}|norm:{self.normalizer.label}|labels:{labels}|v1"
+        """Name, parser, normalizer, ladder, number and hash of the labels, version."""
+        return f"label_accuracy|{self.compared}|v2"
 
-    def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
+    def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> Sequence[float]:
         """Find the item's place in the confusion; of several references one that was chosen, or else the first."""
-        right = [label for reference in references if (label := normalized(self.normalizer, reference)) in self.labels]
-        if not right:
+        chosen, right, form = self.read(prediction, references, choices)
+        # The item's choices may be compared in another form than the labels: what was chosen goes back to its text.
+        texts = (*self.texts.values(), *references, *(choices or ()))
+        names = {form(text): self.form(text) for text in texts}
+        wanted = names[chosen if chosen in right else right[0]]
+        if wanted not in self.labels:
             raise ValueError(f"none of the references {list(references)} is among the labels {list(self.labels[:10])}")
-        chosen = parse_choice(normalized(self.normalizer, prediction), self.labels)
         row = np.zeros((len(self.labels), len(self.labels) + 1))
-        column = len(self.labels) if chosen is None else self.labels.index(chosen)
-        row[self.labels.index(chosen if chosen in right else right[0]), column] = 1
-        flat: list[float] = row.ravel().tolist()
-        return flat
+        name = None if chosen is None else names[chosen]
+        row[self.labels.index(wanted), self.labels.index(name) if name in self.labels else -1] = 1
+        return [*row.ravel().tolist(), float(name is not None and name not in self.labels)]
 
     def confusion(self, stats: Statistics) -> Statistics:
-        """Return items by reference and choice [..., labels, labels + 1], the last column those that chose nothing."""
-        return stats.reshape(*stats.shape[:-1], len(self.labels), len(self.labels) + 1)
+        """Items by reference and choice [..., labels, labels + 1], the last column those that chose no label."""
+        return stats[..., :-1].reshape(*stats.shape[:-1], len(self.labels), len(self.labels) + 1)
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:
         """Derive all scores from the confusion."""
@@ -185,7 +280,7 @@ class LabelAccuracy(ItemMetric):
             ratio(right.sum(axis=-1), items),
             ratio(recalls.sum(axis=-1), labels),
             ratio(f1.sum(axis=-1), labels),
-            ratio(chosen.sum(axis=-1), items),
+            ratio(chosen.sum(axis=-1) + stats[..., -1], items),
         )
         return dict(zip(self.keys, values, strict=True))
 
@@ -214,11 +309,12 @@ class MultipleChoice(ChoiceMetric):
     @property
     def signature(self) -> str:
         """Name, parser, aggregation, version."""
-        return f"multiple_choice|parser:{self.parser.label}|agg:mean|v1"
+        ladder = "" if self.parser.name in OFFICIAL else f"|else:{LADDER_LABEL}"
+        return f"multiple_choice|parser:{self.parser.label}{ladder}|agg:mean|v2"
 
     def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> Sequence[float]:
         """Read the output, and the right answer in each phrasing."""
-        choices, right = place_answers(references, choices)
+        choices, right = place_answers(references, choices, twice=self.parser.name in OFFICIAL)
         chosen = self.parser(prediction, choices)
         answer = min(right)
         ceilings = (
@@ -260,7 +356,7 @@ class OptionLikelihood(ItemMetric):
     @property
     def signature(self) -> str:
         """Name, aggregation, version."""
-        return "option_likelihood|agg:mean|v1"
+        return "option_likelihood|agg:mean|v2"
 
     def update(
         self,
@@ -321,21 +417,44 @@ def likeliest(values: Statistics) -> frozenset[int]:
     return frozenset(np.flatnonzero(values == values.max()).tolist())
 
 
-def place_answers(references: Sequence[str], choices: Sequence[str] | None) -> tuple[Sequence[str], frozenset[int]]:
-    """Return the choices of an item, and the positions of those that are right, whatever their case.
+def place_answers(
+    references: Sequence[str], choices: Sequence[str] | None, *, twice: bool = False
+) -> tuple[Sequence[str], frozenset[int]]:
+    """Return the choices of an item, and the positions of those that are right.
+
+    A reference is the choice that it equals, or else the only one that it equals whatever the case.
+
+    Args:
+        references: the right answers.
+        choices: of the item.
+        twice: whether a choice may be offered twice, as official rules let it.
 
     Raises:
-        ValueError: there are no choices, or too many, or none of the references is among them.
+        ValueError: there are no choices, or too many, or equal ones, or none of the references is among them.
     """
     if choices is None or isinstance(choices, str):
         raise ValueError(f"multiple choice needs the item's choices, a list of texts, got {choices!r}")
     if len(choices) > MAXIMUM_CHOICES:
         raise ValueError(f"an item may have up to {MAXIMUM_CHOICES} choices, got {len(choices)}")
-    answers = {reference.strip().casefold() for reference in references}
-    right = frozenset(number for number, choice in enumerate(choices) if choice.strip().casefold() in answers)
+    if not twice:
+        check_choices(choices)
+    offered = [choice.strip() for choice in choices]
+    right: set[int] = set()
+    for reference in map(str.strip, references):
+        alike = [number for number, choice in enumerate(offered) if choice.casefold() == reference.casefold()]
+        same = [number for number in alike if offered[number] == reference]
+        if not same and len({offered[number] for number in alike}) > 1 and not twice:
+            raise ValueError(f"the reference {reference!r} may be any of {[offered[number] for number in alike]}")
+        right.update(same or alike)
     if not right:
         raise ValueError(f"none of the references {list(references)} is among the choices {list(choices)[:10]}")
-    return choices, right
+    return choices, frozenset(right)
+
+
+def letter_of(text: str) -> str | None:
+    """The capital letter that a text is, alone or in brackets or before a full stop; None where it is anything else."""
+    found = LETTER.fullmatch(text.strip())
+    return found and (found[1] or found[2])
 
 
 def per_item(name: str, values: Sequence[Value] | None, ids: Sequence[str]) -> Sequence[Value | None]:

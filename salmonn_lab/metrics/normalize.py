@@ -30,6 +30,19 @@ IGNORED = re.compile(
 )
 """Characters that Unicode calls default ignorable (zero-width spaces and joiners, variation selectors), and the Arabic
 tatweel, which only stretches a word."""
+MINUS = re.compile(r"(?<!\w)[-\u2212\u2013\ufe63\uff0d](?=[$\u00a3\u20ac]?\.?\d)")
+"""A minus sign: in front of a number, and not between two."""
+SIGNS_IN_WORDS = (
+    (re.compile(r"(?<![^\W_])([A-Ga-g])\s?[#\u266f]"), r"\1 sharp "),
+    (re.compile(r"(?<![^\W_])([A-Ga-g])\s?\u266d"), r"\1 flat "),
+    (re.compile(r"\u00b1|\+/?[-\u2212]"), " plusminus "),
+    (MINUS, " minus "),
+    (re.compile(r"(?<=\b[A-Za-z])[-\u2212](?![\w-])"), " minus "),  # a grade
+    (re.compile(r"(?<=[\w+])\+"), " plus "),  # a grade, or C++
+)
+"""Signs that change what a short answer says, and how they are said."""
+KEPT_MARKS = frozenset("#%&@-/\\")
+"""Punctuation by Unicode's categories that belongs to the word it stands at."""
 REMEMBERED = 32_768
 """Texts whose normalized form is kept: a report reads each output and reference of a test set several times."""
 
@@ -73,6 +86,43 @@ def whisper_en(text: str) -> str:
         sys.set_int_max_str_digits(limit)
 
 
+@lru_cache(REMEMBERED)
+def whisper_en_signs(text: str) -> str:
+    """Apply Whisper's normalizer for English, but keep what tells short answers apart and it deletes.
+
+    Signs become words or stay at their numbers (`C#` is "c sharp", `-3` is "-3"), and brackets alone are dropped, not
+    what is in them.
+    """
+    for sign, words in SIGNS_IN_WORDS:
+        text = sign.sub(words, text)
+    text = re.sub(r"[()\[\]]", " ", text)
+    return re.sub(r"(?<!\S)\+(?=\d)", "", whisper_en(text)).strip()
+
+
+def trimmed(text: str) -> str:
+    """Lower the case and drop the punctuation at the ends of words, but no sign: `-3`, `c#`, `c++` and `a-` stay.
+
+    Where nothing else is there, the punctuation stays.
+    """
+    words = MINUS.sub("-", unicodedata.normalize("NFC", text.translate(APOSTROPHES))).lower().split()
+    return " ".join(filter(None, map(trim, words))) or " ".join(words)
+
+
+def trim(word: str) -> str:
+    """Return a word without the punctuation at its ends."""
+    start, end = 0, len(word)
+    while start < end and is_mark(word[start]):
+        start += 1
+    while start < end and is_mark(word[end - 1]):
+        end -= 1
+    return word[start:end]
+
+
+def is_mark(character: str) -> bool:
+    """Tell whether a character is punctuation, and no sign that changes the word it stands at."""
+    return character not in KEPT_MARKS and (unicodedata.category(character).startswith("P") or character == "`")
+
+
 def whisper_basic(text: str) -> str:
     """Apply Whisper's normalizer for other languages: lower case, no brackets, no punctuation."""
     return str(BasicTextNormalizer()(text))
@@ -101,6 +151,11 @@ def gigaspeech(text: str) -> str:
     """Apply the post-processing of GigaSpeech's official scoring: capitals, no hyphens, no fillers, no tags."""
     words = text.upper().replace("-", " ").split()
     return " ".join(word for word in words if not GIGASPEECH_DROPPED.fullmatch(word))
+
+
+def gigaspeech_punct(text: str) -> str:
+    """Drop punctuation, which the references write as tags, then apply GigaSpeech's official post-processing."""
+    return gigaspeech(lower_punct(text))
 
 
 def raw_lower(text: str) -> str:
@@ -149,8 +204,11 @@ NORMALIZERS = {
     normalizer.name: normalizer
     for normalizer in (
         Normalizer("whisper_en", 2, whisper_en),
+        Normalizer("whisper_en_signs", 1, whisper_en_signs),
         Normalizer("whisper_basic", 1, whisper_basic),
         Normalizer("gigaspeech", 1, gigaspeech),
+        Normalizer("gigaspeech_punct", 1, gigaspeech_punct),
+        Normalizer("trimmed", 1, trimmed),
         Normalizer("raw_lower", 1, raw_lower),
         Normalizer("lower_punct", 2, lower_punct),
         Normalizer("cjk", 2, cjk),

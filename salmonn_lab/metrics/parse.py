@@ -7,11 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from salmonn_lab.metrics.answer import normalized, occurrences
+from salmonn_lab.metrics.answer import occurrences
+from salmonn_lab.metrics.distinct import Form, form_of
 from salmonn_lab.metrics.normalize import NORMALIZERS
 
-PARSER = "choice@1"
-"""Name and version of `parse_choice`, for signatures."""
+PARSER = "choice@2"
+"""Name and version of `choose` and `parse_choice`, for signatures."""
+BASE = NORMALIZERS["whisper_en_signs"]
+"""What parsers that read words compare choices by, where it keeps them apart."""
+SIGNS = frozenset(("sharp", "flat", "plus", "minus"))
+"""Words that change the note or grade in front of them."""
+LOOSE_MINUS = re.compile(r"(?<!\w)[-\u2212\u2013]\s+(?=\d)")
+Words = Callable[[str], Sequence[str]]
+Rule = Callable[[str, Iterable[str], Words], str | None]
 ALONE = re.compile(r"[\s(\[\"'*]*([A-Za-z])[\s)\]\"'*.:,]*")
 """A letter and nothing else; the only place where it may be a small one."""
 IN_FRONT = re.compile(r"\s*[(\[*\"']*([A-Z])[\"'*]*[)\].:](?=\s|$)")
@@ -61,25 +69,33 @@ def read_letter(text: str, choices: Sequence[str]) -> frozenset[int]:
 
 
 def read_text(text: str, choices: Sequence[str]) -> frozenset[int]:
-    """Read the one choice whose words stand in the output, both by Whisper's normalizer; see `parse_choice`."""
-    plain, *texts = (normalized(NORMALIZERS["whisper_en"], part) for part in (text, *choices))
-    chosen = parse_choice(plain, texts)
-    return frozenset(number for number, choice in enumerate(texts) if choice == chosen)
+    """Read the one choice whose words stand in the output; see `choose` and `parse_choice`."""
+    return positions_of(text, choices, parse_choice)
 
 
 def read_letter_or_text(text: str, choices: Sequence[str]) -> frozenset[int]:
-    """Read a letter, or else the text of a choice."""
-    return read_letter(text, choices) or read_text(text, choices)
+    """Read a letter, or else the text of a choice.
+
+    Where a choice is a letter itself, as a note is, an output that may mean either says nothing.
+    """
+    letter = read_letter(text, choices)
+    if letter and any(len(choice.strip()) == 1 for choice in choices):
+        named = read_text(text, choices)
+        return letter if named in (letter, frozenset()) else frozenset()
+    return letter or read_text(text, choices)
 
 
 def read_first(text: str, choices: Sequence[str]) -> frozenset[int]:
     """Read the choice that is named first, whatever follows: "Yes, there are no others" says yes."""
-    plain, *texts = (normalized(NORMALIZERS["whisper_en"], part) for part in (text, *choices))
-    words = plain.split()
-    spans = {choice: occurrences(choice.split(), words) for choice in texts if choice}
-    places = {choice: (found[0].start, -len(found[0])) for choice, found in spans.items() if found}
-    first = min(places, key=lambda choice: places[choice], default=None)
-    return frozenset(number for number, choice in enumerate(texts) if choice == first)
+    return positions_of(text, choices, first_choice)
+
+
+def positions_of(text: str, choices: Sequence[str], rule: Rule) -> frozenset[int]:
+    """Positions of the choice that a rule reads, compared in the loosest form that keeps the choices apart."""
+    form = form_of(frozenset(choice.strip() for choice in choices) - {""}, BASE)
+    keys = [form(choice) for choice in choices]
+    chosen = choose(text, keys, form, rule)
+    return frozenset(number for number, key in enumerate(keys) if key == chosen)
 
 
 def read_mmau(text: str, choices: Sequence[str]) -> frozenset[int]:
@@ -117,13 +133,15 @@ PARSERS = {
     parser.name: parser
     for parser in (
         Parser("letter", 1, read_letter),
-        Parser("text", 1, read_text),
-        Parser("letter_or_text", 1, read_letter_or_text),
-        Parser("first", 1, read_first),
+        Parser("text", 2, read_text),
+        Parser("letter_or_text", 2, read_letter_or_text),
+        Parser("first", 2, read_first),
         Parser("mmau", 1, read_mmau),
         Parser("air_bench", 1, read_air_bench),
     )
 }
+OFFICIAL = ("mmau", "air_bench")
+"""Rules of others, which are kept to the letter."""
 
 
 def find(parser: str | Parser) -> Parser:
@@ -139,7 +157,28 @@ def find(parser: str | Parser) -> Parser:
     return PARSERS[parser]
 
 
-def parse_choice(text: str, choices: Iterable[str]) -> str | None:
+def choose(text: str, keys: Iterable[str], form: Form, rule: Rule | None = None) -> str | None:
+    """The choice that an output makes, as a key; None where it makes none, more than one, or it cannot be told which.
+
+    A minus sign may stand apart from its number, or be a dash: what the two readings give must not differ.
+
+    Args:
+        text: an output.
+        keys: the choices in this form.
+        form: in which they are compared.
+        rule: reads a normalized text; None is `parse_choice`.
+    """
+    read = rule or parse_choice
+    keys = list(keys)
+    chosen = read(form(text), keys, form.words)
+    joined = LOOSE_MINUS.sub("-", text)
+    if chosen is not None and joined != text:
+        other = read(form(joined), keys, form.words)
+        return chosen if other in (chosen, None) else None
+    return chosen
+
+
+def parse_choice(text: str, choices: Iterable[str], words: Words = str.split) -> str | None:
     """Return the one choice that a text makes; None where it makes none, or more than one.
 
     That is the choice it equals, else the only one whose words stand in it side by side. A choice that stands there
@@ -148,15 +187,48 @@ def parse_choice(text: str, choices: Iterable[str]) -> str | None:
     Args:
         text: normalized.
         choices: normalized in the same way.
+        words: divides both.
     """
     allowed = {choice for choice in choices if choice}
     if text in allowed:
         return text
-    words = text.split()
-    spans = [span for choice in allowed for span in occurrences(choice.split(), words)]
-    whole = [span for span in spans if not any(contains(other, span) for other in spans)]
-    found = {" ".join(words[span.start : span.stop]) for span in whole}
+    named = named_choices(text, allowed, words)
+    found = {choice for span, choice in named if not any(contains(other, span) for other, _ in named)}
     return found.pop() if len(found) == 1 else None
+
+
+def first_choice(text: str, choices: Iterable[str], words: Words = str.split) -> str | None:
+    """The choice that a text equals or names first, of several that start there the longest; None where there is none.
+
+    The arguments are those of `parse_choice`.
+    """
+    allowed = {choice for choice in choices if choice}
+    if text in allowed:
+        return text
+    places = [((span.start, -len(span)), choice) for span, choice in named_choices(text, allowed, words)]
+    first = min(places, default=None)
+    same = {choice for place, choice in places if first and place == first[0]}
+    return same.pop() if len(same) == 1 else None
+
+
+def named_choices(text: str, choices: Iterable[str], words: Words) -> list[tuple[range, str]]:
+    """Where the words of each choice stand side by side in a text, but for a note or grade whose sign is cut off."""
+    tokens = words(text)
+    return [
+        (span, choice)
+        for choice in choices
+        for span in occurrences(words(choice), tokens)
+        if len(span) and not cuts_sign(tokens, span)
+    ]
+
+
+def cuts_sign(tokens: Sequence[str], span: range) -> bool:
+    """Tell whether a stretch lacks a sign next to it: `C` in "C sharp", `3` in "±3"."""
+    if span.start and tokens[span.start - 1] == "plusminus":
+        return True
+    following = tokens[span.stop].lstrip("+") if span.stop < len(tokens) else ""
+    last = tokens[span.stop - 1]
+    return len(last) == 1 and last.isalpha() and following in SIGNS
 
 
 def contains(outer: range, inner: range) -> bool:

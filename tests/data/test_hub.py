@@ -17,7 +17,9 @@ import soundfile
 from trees import record, write
 
 from salmonn_lab.data.corpora import hub, openaqa, voicebench
+from salmonn_lab.data.corpora.choices import add_question
 from salmonn_lab.data.corpora.hub import Columns
+from salmonn_lab.data.corpora.reading import Reading
 
 
 def encoded(suffix: str) -> bytes:
@@ -136,6 +138,27 @@ def test_spoken_questions_keep_their_region(tmp_path: Path) -> None:
     parquet(tmp_path / "sd-qa/ind_n-00000-of-00001.parquet", [spoken("who wrote it", "Tagore")])
     (example,) = voicebench.read(tmp_path, "sd-qa", tmp_path / "audio")
     assert (example.target, example.meta) == ("Tagore", {"category": "ind_n", "transcript": "who wrote it"})
+
+
+def test_the_id_of_a_spoken_question_is_kept_and_names_its_subset(tmp_path: Path) -> None:
+    rows = [spoken("Which?", "(A)") | {"id": "hyperbaton_3"}, spoken("Is it?", "yes") | {"id": "web_of_lies_0"}]
+    parquet(tmp_path / "bbh/test-00000-of-00001.parquet", rows)
+    order, lies = voicebench.read(tmp_path, "bbh", tmp_path / "audio")
+    assert order.meta == {"category": "hyperbaton", "transcript": "Which?", "id": "hyperbaton_3"}
+    assert (lies.meta["category"], lies.references) == ("web_of_lies", ("yes",))
+
+
+def test_choices_that_differ_in_case_are_two(tmp_path: Path) -> None:
+    reading = Reading()
+    for id, answer in enumerate(("us", "US", "Us", "Them")):
+        add_question(reading, str(id), tmp_path / "a.wav", "Who?", ["US", "us", "them", "us"], answer, {})
+    assert [(example.target, example.meta["answer_letter"]) for example in reading] == [
+        ("us", "B"),
+        ("US", "A"),
+        ("them", "C"),
+    ]
+    assert reading[0].meta["choices"] == ["US", "us", "them"]
+    assert reading.left_out == {"several choices may be the answer": ["2"]}
 
 
 def test_configurations_that_need_a_judge_are_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tiny_encoder import tiny_detector, tiny_encoder
 
 from salmonn_lab.metrics.answer import ContainsAnswer, ExactMatch, KeywordMatch, TokenF1
 from salmonn_lab.metrics.caption import CaptionBleu, CaptionOverlap, RougeL
-from salmonn_lab.metrics.choice import Accuracy, LabelAccuracy, MultipleChoice, OptionLikelihood
+from salmonn_lab.metrics.choice import Accuracy, ItemAccuracy, LabelAccuracy, MultipleChoice, OptionLikelihood
 from salmonn_lab.metrics.cider import CiderD
 from salmonn_lab.metrics.item import ItemMetric
 from salmonn_lab.metrics.java import Meteor, Spice, Spider
@@ -82,6 +82,7 @@ METRICS: dict[str, Callable[[], ItemMetric]] = {
     "contains_answer": ContainsAnswer,
     "keywords": KeywordMatch,
     "accuracy": lambda: Accuracy([text for refs in REFERENCES for text in refs]),
+    "item_accuracy": ItemAccuracy,
     "label_accuracy": lambda: LabelAccuracy([text for refs in REFERENCES for text in refs]),
     "multiple_choice": MultipleChoice,
     "multiple_choice_mmau": lambda: MultipleChoice("mmau"),
@@ -89,7 +90,7 @@ METRICS: dict[str, Callable[[], ItemMetric]] = {
     "option_likelihood": OptionLikelihood,
     "perplexity": Perplexity,
     "caption_overlap": CaptionOverlap,
-    "rouge_l_coco": RougeL,
+    "rouge_l_coco_ptb": RougeL,
     "rouge_l_google": lambda: RougeL("google"),
     "caption_bleu": CaptionBleu,
     "cider_d": lambda: CiderD(BY_ID),

@@ -34,7 +34,15 @@ def test_exact_match_and_token_f1_are_those_of_squad() -> None:
         ("a dog", ["dog"], False),
         ("cat", ["dog", "Cat!"], True),
         ("", ["dog"], False),
-        ("", [""], True),
+        ("", ["(A)"], False),
+        ("a.", ["(A)"], True),
+        ("um", ["uh"], False),
+        ("-3 dB", ["3 dB"], False),
+        ("minus three dB", ["-3 dB"], True),
+        ("C major", ["C# major"], False),
+        ("C sharp major", ["C# major"], True),
+        ("C", ["C++"], False),
+        ("piano (left)", ["piano (right)"], False),
     ],
 )
 def test_an_exact_match_is_equal_to_any_reference_once_normalized(
@@ -78,8 +86,13 @@ def test_words_that_repeat_count_as_often_as_both_have_them() -> None:
         ("the big red dog", ["cat", "Red dog."], True),
         ("twenty one pilots", ["21"], True),
         ("", ["dog"], False),
-        ("anything", [""], False),
-        ("", ["uh"], True),
+        ("", ["uh"], False),
+        ("uh, well", ["uh"], True),
+        ("It fell by 3 dB.", ["-3 dB"], False),
+        ("It is -3 dB.", ["3 dB"], False),
+        ("It is C# major.", ["C major"], False),
+        ("It is C++.", ["C++"], True),
+        ("", ["(A)"], False),
     ],
 )
 def test_an_answer_is_held_where_its_words_stand_side_by_side(output: str, references: list[str], held: bool) -> None:
@@ -103,3 +116,28 @@ def test_no_keywords_have_no_precision() -> None:
     metric = KeywordMatch()
     metric.update([""], [["dog"]], ["a"])
     assert {key: value.item() for key, value in metric.compute().items()} == dict.fromkeys(metric.keys, 0.0)
+
+
+@pytest.mark.parametrize("metric", [ExactMatch(), ExactMatch("squad"), TokenF1(), ContainsAnswer(), KeywordMatch()])
+def test_an_empty_reference_is_refused_with_its_id(metric: ExactMatch) -> None:
+    with pytest.raises(ValueError, match=r"item 'x': a reference must not be empty, got \['dog', ' '\]"):
+        metric.update(["", ""], [["dog"], ["dog", " "]], ["w", "x"])
+
+
+@pytest.mark.parametrize("metric", [ExactMatch("squad"), TokenF1(), ContainsAnswer("squad"), KeywordMatch("squad")])
+def test_a_reference_that_the_normalizer_empties_is_compared_more_strictly(metric: ExactMatch) -> None:
+    metric.update(["", "The"], [["the"], ["the"]], ["w", "x"])  # an article, which SQuAD's normalizer drops
+    assert metric.items().stats[:, 0].sum().item() == 1
+
+
+def test_keywords_that_the_normalizer_makes_one_are_two() -> None:
+    metric = KeywordMatch("squad")
+    metric.update(["C, Rust"], [["C", "C++", "c."]], ["a"])
+    assert metric.compute()["keyword_recall"].item() == 0.5
+    assert metric.compute()["keyword_precision"].item() == 0.5
+
+
+def test_the_constant_baseline_keeps_answers_apart_as_the_metric_does() -> None:
+    references = [["C major"], ["C# major"], ["C# major."], ["(A)"], ["D"]]
+    assert constant_baseline(references) == ("c sharp major", 0.4)
+    assert constant_baseline(references, "whisper_en") == ("c sharp major", 0.4)

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from salmonn_lab.metrics.choice import PHRASINGS, Accuracy, LabelAccuracy, MultipleChoice, OptionLikelihood
+from salmonn_lab.metrics.choice import (
+    PHRASINGS,
+    Accuracy,
+    ItemAccuracy,
+    LabelAccuracy,
+    MultipleChoice,
+    OptionLikelihood,
+)
+from salmonn_lab.metrics.item import item_number
 from salmonn_lab.metrics.parse import PARSERS, Parser, find, parse_choice
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics_choice.json").read_text(encoding="utf-8"))
@@ -75,7 +83,7 @@ def test_a_reference_that_nobody_may_answer_is_refused_with_its_id() -> None:
     with pytest.raises(ValueError, match=r"item 'a': none of the references \['dog'\] is among the labels"):
         Accuracy().update(["dog"], [["dog"]], ["a"])
     with pytest.raises(ValueError, match="is among the labels"):
-        Accuracy(["uh", "dog"]).update(["dog"], [["uh"]], ["a"])  # a filler: nothing is left of it
+        Accuracy(["", "dog"]).update(["dog"], [[" "]], ["a"])
 
 
 def test_malformed_choices_are_refused() -> None:
@@ -88,7 +96,10 @@ def test_malformed_choices_are_refused() -> None:
 def test_other_labels_give_another_signature() -> None:
     one, same, other = Accuracy(["a", "b"]), Accuracy(["B", "a."]), Accuracy(["a", "c"])
     assert one.signature == same.signature != other.signature
-    assert re.fullmatch(r"accuracy\|parser:choice@1\|norm:whisper_en@2\|labels:2-\w{8}\|agg:mean\|v1", one.signature)
+    assert re.fullmatch(
+        r"accuracy\|parser:choice@2\|norm:whisper_en_signs@1\|else:ladder@1\|labels:2-\w{8}\|agg:mean\|v2",
+        one.signature,
+    )
 
 
 @pytest.mark.parametrize("case", GOLDEN["mmau_string_match"])
@@ -151,18 +162,29 @@ def test_yes_is_the_first_answer_of_yes_there_are_no_others() -> None:
     assert PARSERS["text"]("Yes, there are no others.", ["yes", "no"]) == set()
 
 
-@pytest.mark.parametrize("parser", ["text", "first", "letter_or_text", "mmau"])
-def test_choices_that_are_listed_twice_are_both_right(parser: str) -> None:
-    metric = MultipleChoice(parser)
+def test_the_official_rule_of_mmau_lets_a_choice_be_listed_twice() -> None:
+    metric = MultipleChoice("mmau")
     metric.update(["two"], [["two"]], ["a"], [["five", "two", "one", "two"]])
     assert metric.compute()["accuracy"].item() == 1
+
+
+@pytest.mark.parametrize(
+    "metric", [Accuracy(), LabelAccuracy(["two"]), *map(MultipleChoice, ("text", "first", "letter", "letter_or_text"))]
+)
+@pytest.mark.parametrize(
+    ("choices", "problem"), [(["two", "one", "two "], "'two' is offered twice"), (["two", ""], "is empty")]
+)
+def test_choices_that_cannot_be_told_apart_are_refused(metric: Any, choices: list[str], problem: str) -> None:
+    with pytest.raises(ValueError, match=f"item 'x': .*{problem}"):
+        metric.update(["two"], [["two"]], ["x"], [choices])
 
 
 def test_a_parser_is_found_by_name_or_given() -> None:
     own = Parser("own", 2, lambda text, choices: frozenset({0}))
     assert find(own) is own
-    assert MultipleChoice(own).signature == "multiple_choice|parser:own@2|agg:mean|v1"
-    assert MultipleChoice().signature == "multiple_choice|parser:letter_or_text@1|agg:mean|v1"
+    assert MultipleChoice(own).signature == "multiple_choice|parser:own@2|else:ladder@1|agg:mean|v2"
+    assert MultipleChoice().signature == "multiple_choice|parser:letter_or_text@2|else:ladder@1|agg:mean|v2"
+    assert MultipleChoice("mmau").signature == "multiple_choice|parser:mmau@1|agg:mean|v2"
     with pytest.raises(ValueError, match="no parser 'letters'; there are letter, text"):
         MultipleChoice("letters")
 
@@ -279,3 +301,118 @@ def test_a_choice_that_is_impossible_may_have_minus_infinity() -> None:
     metric = OptionLikelihood()
     metric.update([""], [["a"]], ["x"], [["a", "b"]], [[-1.0, -np.inf]], [[1, 1]])
     assert metric.compute()["accuracy_likelihood"].item() == 1
+
+
+TWINS = [
+    ("3 dB", "-3 dB", "minus three dB", "The change is \u22123 dB."),
+    ("3 dB", "minus 3 dB", "-3 dB", "It is -3 dB."),
+    ("C major", "C# major", "C sharp major", "The key is C\u266f major."),
+    ("A major", "A\u266d major", "a flat major", "It is A\u266d major."),
+    ("C", "C++", "c++", "I heard C++."),
+    ("5", "$5", "$5", "It costs $5."),
+    ("5", "<5", "<5", "It is <5."),
+    ("A", "A.", "A.", None),
+    ("A", "A-", "A minus", "The grade is A-."),
+    ("US", "us", "us", "It was us."),
+    ("three", "3", "3", "The answer: 3."),
+    ("piano (left)", "piano (right)", "piano (right)", "It is the piano (right)."),
+    ("colour", "color", "color", "The word is color."),
+    ("resume", "r\u00e9sum\u00e9", "r\u00e9sum\u00e9", "It is r\u00e9sum\u00e9."),
+    ("um", "uh", "uh", "It is uh."),
+    ("12 30", "12:30", "12:30", "It is 12:30."),
+    ("can not", "can't", "can't", "It was can't."),
+    ("\u0915\u0940", "\u0915\u093e", "\u0915\u093e", None),
+    ("\U0001f641", "\U0001f642", "\U0001f642", "\U0001f642!"),
+]
+
+
+@pytest.mark.parametrize("parser", ["text", "first", "letter_or_text"])
+@pytest.mark.parametrize(("one", "other", "output", "sentence"), TWINS)
+def test_choices_that_whispers_normalizer_makes_one_are_two(
+    parser: str, one: str, other: str, output: str, sentence: str | None
+) -> None:
+    if parser == "letter_or_text" and one.isalpha() and len(one) == 1:
+        return  # the letter of a choice
+    read = PARSERS[parser]
+    assert read(one, [one, other]) == {0}
+    assert read(one, [other, one]) == {1}
+    assert read(other, [one, other]) == {1}
+    assert read(output, [one, other]) == {1}
+    assert sentence is None or read(sentence, [one, other]) == {1}
+    assert read("", [one, other]) == set()
+
+
+@pytest.mark.parametrize(("one", "other", "output", "sentence"), TWINS)
+@pytest.mark.parametrize("normalizer", ["whisper_en_signs", "whisper_en", "squad", "whisper_basic"])
+def test_labels_that_a_normalizer_makes_one_are_two(
+    normalizer: str, one: str, other: str, output: str, sentence: str | None
+) -> None:
+    for metric in (Accuracy([one, other], normalizer), LabelAccuracy([one, other], normalizer)):
+        metric.update([one, other, one, other], [[one], [other], [other], [one]], IDS[:4])
+        assert metric.score_rows(metric.items().stats.numpy())[metric.keys[0]] == 0.5
+        assert metric.score_rows(metric.items().stats.numpy())["following_rate"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("- 3 dB", ["3 dB", "-3 dB"]),  # a dash or a minus sign
+        ("\u00b13 dB", ["3 dB", "-3 dB"]),
+        ("C\u266d", ["C", "D"]),
+        ("C#", ["C", "D"]),
+        ("-3 dB", ["3 dB", "6 dB"]),
+        ("piano", ["piano (left)", "piano (right)"]),
+        ("Us", ["US", "us"]),
+        ("The answer", ["(A)", "(B)"]),
+    ],
+)
+def test_what_may_be_either_choice_or_neither_is_not_parsed(text: str, choices: list[str]) -> None:
+    assert PARSERS["text"](text, choices) == set()
+    assert PARSERS["first"](text, choices) == set()
+
+
+def test_a_bullet_is_no_minus_sign() -> None:
+    assert PARSERS["text"]("- 3", ["3", "4"]) == {0}
+
+
+def test_a_letter_that_is_a_choice_too_is_not_parsed() -> None:
+    notes = ["C", "A", "B"]
+    assert PARSERS["letter_or_text"]("A", notes) == set()
+    assert PARSERS["letter_or_text"]("C", notes) == set()
+    assert PARSERS["letter_or_text"]("(B) A", notes) == {1}
+    assert PARSERS["letter"]("A", notes) == {0}
+
+
+def test_a_form_that_tells_labels_apart_is_in_the_signature() -> None:
+    assert "|labels_by:raw_lower@1|" in Accuracy(["A", "A."]).signature
+    assert "labels_by" not in Accuracy(["C", "C#"]).signature
+    assert Accuracy(["C", "C#"]).signature == Accuracy(["c", "C sharp"]).signature != Accuracy(["C", "C++"]).signature
+
+
+def test_a_reference_means_the_choice_that_it_equals() -> None:
+    metric = MultipleChoice("letter")
+    metric.update(["A", "B", "B"], [["us"], ["us"], ["Them"]], IDS[:3], [["US", "us"], ["US", "us"], ["US", "them"]])
+    assert metric.items().stats[:, 0].sum().item() == 2
+    with pytest.raises(ValueError, match=r"item 'x': the reference 'Us' may be any of \['US', 'us'\]"):
+        metric.update(["A"], [["Us"]], ["x"], [["US", "us"]])
+    likelihood = OptionLikelihood()
+    likelihood.update([""], [["us"]], ["x"], [["US", "us"]], [[-1.0, -2.0]], [[1, 1]])
+    assert likelihood.compute()["accuracy_likelihood"].item() == 0
+    with pytest.raises(ValueError, match="item 'y': the choice 'us' is offered twice"):
+        likelihood.update([""], [["us"]], ["y"], [["us", "us"]], [[-1.0, -2.0]], [[1, 1]])
+
+
+def test_an_item_alone_says_what_it_allows() -> None:
+    metric = ItemAccuracy()
+    outputs = ["(B)", "Yes.", "yes and no", "Rain!", "it is rain", "", "C", "a drum", "C# major"]
+    references = [["(B)"], ["yes"], ["yes"], ["rain"], ["rain"], ["rain"], ["D"], ["A drum"], ["C major"]]
+    choices = [None, None, None, None, None, None, ["C", "D"], INSTRUMENTS, ["C major", "C# major"]]
+    metric.update(outputs, references, IDS[:9], choices)
+    order = np.argsort([item_number(id) for id in IDS[:9]])
+    rows = metric.items().stats.numpy()[np.argsort(order)]
+    assert rows[:, 0].tolist() == [1, 1, 0, 1, 0, 0, 0, 1, 0]
+    assert rows[:, 1].tolist() == [1, 1, 0, 1, 1, 0, 1, 1, 1]
+    with pytest.raises(ValueError, match="item 'x': a reference must not be empty"):
+        metric.update([""], [[""]], ["x"])
+    with pytest.raises(ValueError, match="item 'x': none of the references"):
+        metric.update(["A"], [["E"]], ["x"], [["A", "B"]])

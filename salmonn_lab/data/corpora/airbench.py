@@ -36,5 +36,6 @@ def read(root: Path) -> Reading:
             continue
         choices = [str(record[key]) for key in CHOICES if record.get(key)]
         labels = {"category": task, "dataset": dataset}
-        add_question(reading, id, audio, str(record["question"]), choices, str(record["answer_gt"]), labels, mark="{}.")
+        question, answer = str(record["question"]), str(record["answer_gt"])
+        add_question(reading, id, audio, question, choices, answer, labels, mark="{}.", any_case=True)
     return reading

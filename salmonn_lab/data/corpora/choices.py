@@ -22,11 +22,12 @@ def add_question(
     labels: Mapping[str, Any],
     mark: str = "({})",
     task: str = "audio_QA",
+    any_case: bool = False,
 ) -> None:
     """Append an example whose question lists its choices, each behind its letter.
 
-    A choice that is listed twice is offered once, and the reading says so; where none of the choices is the answer,
-    the question is left out.
+    A choice that is listed twice is offered once, and the reading says so; those that differ in case alone are two
+    choices. Where none of the choices is the answer, or several may be, the question is left out.
 
     Args:
         reading: takes the example.
@@ -34,23 +35,26 @@ def add_question(
         audio: the recording.
         question: as published.
         choices: as published.
-        answer: the text of one of the choices, whatever its case.
+        answer: the text of one of the choices, whatever its case where only one of them is meant.
         labels: slice a report; they become `meta`, as texts, with `choices` and `answer_letter` added.
         mark: how a letter is set off from its choice.
         task: of the example.
+        any_case: whether choices that differ in case alone are one listed twice, as for official rules that ignore it.
     """
-    offered = {choice.strip().casefold(): choice.strip() for choice in reversed(choices) if choice.strip()}
-    keys = list(dict.fromkeys(key for choice in choices if (key := choice.strip().casefold())))
-    if answer.strip().casefold() not in keys:
-        reading.leave_out(id, "none of the choices is the answer")
+    listed = [text for choice in choices if (text := choice.strip())]
+    texts = list({text.casefold() if any_case else text: text for text in reversed(listed)}.values())[::-1]
+    texts.sort(key=listed.index)
+    alike = [number for number, text in enumerate(texts) if text.casefold() == answer.strip().casefold()]
+    meant = [number for number in alike if texts[number] == answer.strip()] or alike
+    if len(meant) != 1:
+        reading.leave_out(id, "several choices may be the answer" if meant else "none of the choices is the answer")
         return
-    if len(keys) < len(choices):
+    if len(texts) < len(choices):
         reading.mend(id, "a choice listed twice or empty")
     plain = {key: plain_label(label) for key, label in labels.items()}
     if plain != labels:
         reading.mend(id, "a label that was a list")
-    texts = [offered[key] for key in keys]
-    right = keys.index(answer.strip().casefold())
+    right = meant[0]
     options = [f"{mark.format(letter)} {text}" for letter, text in zip(ascii_uppercase, texts, strict=False)]
     reading.append(
         Example(

@@ -43,5 +43,6 @@ def read(root: Path) -> Reading:
             "source_sha256": source,
         }
         choices = [str(choice) for choice in record["choices"]]
-        add_question(reading, id, audio, str(record["question"]), choices, str(record["answer"]), labels)
+        question, answer = str(record["question"]), str(record["answer"])
+        add_question(reading, id, audio, question, choices, answer, labels, any_case=True)
     return reading

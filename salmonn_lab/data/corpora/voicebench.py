@@ -20,16 +20,18 @@ QUESTIONS = {
 }
 """What is asked in text about the recordings of each configuration; the benchmark itself plays them alone."""
 LETTERED = ("openbookqa", "mmsu")
+BBH = ("sports_understanding", "hyperbaton", "navigate", "web_of_lies")
+"""Subsets of `bbh`, which the ids of its rows name."""
 
 
 def read(root: Path, config: str, audio_folder: Path) -> Reading:
-    """Return the questions of a configuration that have a reference; `meta.category` is the region or the subject.
+    """Return the questions of a configuration that have a reference; `meta.category` is the region, subject or subset.
 
     The layout is that of the dataset hlt-lab/voicebench: `<config>/<part>-<n>-of-<n>.parquet` with the audio inside,
-    which is written below `audio_folder`. Of `openbookqa` and `mmsu` the options are in the recording, and the
-    reference is a letter. Not read are the configurations without a reference (alpacaeval, alpacaeval_full,
-    commoneval, wildvoice, mtbench, ifeval, advbench): what they measure needs a judge or rules of its own. Left out are
-    rows without audio or reference.
+    which is written below `audio_folder`. A row's own `id`, which in `bbh` names its subset, is kept in `meta`. Of
+    `openbookqa` and `mmsu` the options are in the recording, and the reference is a letter. Not read are the
+    configurations without a reference (alpacaeval, alpacaeval_full, commoneval, wildvoice, mtbench, ifeval, advbench):
+    what they measure needs a judge or rules of its own. Left out are rows without audio or reference.
 
     Args:
         root: the folder that holds the configurations.
@@ -58,6 +60,8 @@ def read(root: Path, config: str, audio_folder: Path) -> Reading:
             if path is None:
                 reading.leave_out(id, MISSING)
                 continue
+            published = {"id": str(row["id"])} if row.get("id") not in (None, "") else {}
+            subset = next((name for name in BBH if config == "bbh" and name in published.get("id", "")), part)
             choices = {"choices": LETTERS, "answer_letter": reference} if config in LETTERED else {}
             reading.append(
                 Example(
@@ -67,7 +71,7 @@ def read(root: Path, config: str, audio_folder: Path) -> Reading:
                     target=reference,
                     question=QUESTIONS[config],
                     references=(reference,),
-                    meta={"category": part, "transcript": str(row["prompt"]), **choices},
+                    meta={"category": subset, "transcript": str(row["prompt"]), **published, **choices},
                 )
             )
     return reading
