@@ -525,7 +525,10 @@ def sensitivity(measured: Measured) -> tuple[Alternative, ...]:
     for other in family:
         if other in benchmarks.METRICS:
             alone = replace(benchmarks.without_tools(measured.benchmark), metrics=(other,))
-            variant = measured if other == name else measure(alone, measured.predictions)
+            try:
+                variant = measured if other == name else measure(alone, measured.predictions)
+            except ValueError:  # an official rule measures what others refuse, such as a choice that is offered twice
+                continue
             found.append(Alternative(other, variant.metric.signature, variant.interval()))
     return tuple(found) if len(found) > 1 else ()
 

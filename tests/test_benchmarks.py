@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from salmonn_lab.analysis import analyze
 from salmonn_lab.assets import find_ready, prepared
 from salmonn_lab.batch import LIKELIHOOD, Example, Prediction, Score, Segment
 from salmonn_lab.benchmarks import (
@@ -538,6 +539,23 @@ def test_choices_that_differ_in_a_sign_are_different_answers(name: str, metric: 
             for r, text in zip(records, texts, strict=True)
         ]
         assert score(benchmark, outputs)[0].value == right
+
+
+def test_choices_that_differ_in_case_are_different_answers() -> None:
+    benchmark = BENCHMARKS["quickstart_questions"]
+    outputs = predict(("us", "US"), ("US", "US"), choices=["US", "us"])
+    assert [(item.metric, item.value) for item in score(benchmark, outputs)] == [
+        ("accuracy", 0.5),
+        ("following_rate", 1),
+        ("exact_match", 0.5),
+    ]
+
+
+def test_a_report_on_choices_that_an_official_rule_lets_repeat_has_that_rule_alone() -> None:
+    outputs = [question(n, n % 2, ["two", "one", "two"], "two") for n in range(4)]
+    result = analyze(find("mmau"), outputs, {}, {})
+    assert result.scores[0].value == 0.5
+    assert "multiple_choice_text" not in [other.metric for other in result.sensitivity]
 
 
 def test_bbh_reads_letters_and_yes_or_no_and_gives_nothing_for_nothing() -> None:

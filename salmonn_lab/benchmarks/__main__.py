@@ -70,7 +70,7 @@ def describe(benchmark: Benchmark) -> list[tuple[str, str]]:
         ("language", benchmark.language or "not named"),
         ("state", f"{state_of(benchmark, found)}, {items_of(benchmark, found)} items"),
         ("manifest", benchmark.manifest),
-        ("prompt", benchmark.prompt or "the run's first prompt for the task"),
+        ("prompt", (benchmark.prompt or "the run's first prompt for the task").replace("\n", "\\n")),
         ("decoding", ", ".join(f"{key} {value}" for key, value in benchmark.decoding.items())),
         ("metrics", ", ".join(benchmark.metrics) + tools),
         ("headline", f"{benchmark.headline} ({better} is better)"),

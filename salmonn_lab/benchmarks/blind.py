@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from salmonn_lab.benchmarks.measures import METRICS
-from salmonn_lab.metrics.answer import AnswerMetric, constant_baseline
-from salmonn_lab.metrics.choice import ChoiceMetric, MultipleChoice, place_answers
+from salmonn_lab.metrics.answer import constant_baseline
+from salmonn_lab.metrics.choice import MultipleChoice, place_answers
 from salmonn_lab.metrics.distinct import form_of, merge_spellings
-from salmonn_lab.metrics.item import ItemMetric
+from salmonn_lab.metrics.item import ChoiceMetric, ItemMetric
 from salmonn_lab.metrics.normalize import NORMALIZERS, trimmed
 
 SHARES = ("accuracy", "weighted_accuracy", "exact_match")
@@ -51,9 +51,8 @@ def best_blind(metrics: Mapping[str, ItemMetric], headline: str, items: Sequence
     name, metric = next((name, metric) for name, metric in metrics.items() if headline in metric.keys)
     if not items:
         return None
-    if headline in SHARES and isinstance(metric, ChoiceMetric | AnswerMetric):
-        rules = choice_rules(metric, items) if isinstance(metric, ChoiceMetric) else []
-        return max([constant_rule(items), *rules], key=lambda blind: blind.value)
+    if headline in SHARES and isinstance(metric, ChoiceMetric):
+        return max([constant_rule(items), *choice_rules(metric, items)], key=lambda blind: blind.value)
     if headline in TEXTS:
         return best_text(METRICS[name], headline, [item.references for item in items])
     return None

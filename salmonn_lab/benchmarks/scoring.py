@@ -27,8 +27,8 @@ from salmonn_lab.benchmarks.measures import (
 )
 from salmonn_lab.benchmarks.table import BENCHMARKS, Benchmark
 from salmonn_lab.data.manifest import Manifest, read_manifest
-from salmonn_lab.metrics.choice import ChoiceMetric, OptionLikelihood
-from salmonn_lab.metrics.item import ItemMetric, item_number
+from salmonn_lab.metrics.choice import OptionLikelihood
+from salmonn_lab.metrics.item import ChoiceMetric, ItemMetric, item_number
 from salmonn_lab.metrics.likelihood import Perplexity
 from salmonn_lab.metrics.statistics import metric_intervals
 from salmonn_lab.metrics.verification import EqualErrorRate

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from salmonn_lab.metrics.distinct import LADDER_LABEL, Form, form_of, merge_spellings
-from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, ratio
+from salmonn_lab.metrics.item import ChoiceMetric, ItemMetric, Statistics, check_items, ratio
 from salmonn_lab.metrics.normalize import Normalizer, find
 
 DEFAULT = "whisper_en_signs"
 """Normalizer of short answers, in which a sign may be all that tells two apart."""
+EMPTY = "a reference must not be empty, got {}"
 
 
 class Constant(NamedTuple):
@@ -48,7 +49,7 @@ class AnswerMetric(ItemMetric):
         check_items(preds, references, ids)
         for id, refs in zip(ids, references, strict=True):
             if not all(map(str.strip, refs)):
-                raise ValueError(f"item {id!r}: a reference must not be empty, got {list(refs)}")
+                raise ValueError(f"item {id!r}: {EMPTY.format(list(refs))}")
         super().update(preds, references, ids)
 
     def form_of(self, reference: str) -> Form:
@@ -69,15 +70,36 @@ class MeanMetric(AnswerMetric):
         return {self.keys[0]: ratio(stats[..., 0], stats[..., 1])}
 
 
-class ExactMatch(MeanMetric):
-    """The share of outputs that equal one of their references once both are normalized."""
+class ExactMatch(ChoiceMetric):
+    """The share of outputs that equal one of their references once both are normalized.
+
+    Where an item brings choices that the normalizer cannot keep apart, all are compared in the next stricter form.
+    """
 
     columns = ("correct", "items")
     keys = ("exact_match",)
 
-    def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
+    def __init__(self, normalizer: str | Normalizer = DEFAULT, **options: Any) -> None:
+        super().__init__(**options)
+        self.normalizer = find(normalizer)
+
+    @property
+    def signature(self) -> str:
+        """Name, normalizer, ladder, aggregation, version."""
+        return f"exact_match|norm:{self.normalizer.label}|else:{LADDER_LABEL}|agg:mean|v2"
+
+    def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> Sequence[float]:
         """Compare with each reference."""
-        return (float(any(equals(prediction, reference, self.form_of(reference)) for reference in references)), 1.0)
+        if not all(map(str.strip, references)):
+            raise ValueError(EMPTY.format(list(references)))
+        offered = frozenset(choice.strip() for choice in choices or ()) - {""}
+        forms = [form_of(offered or frozenset((reference.strip(),)), self.normalizer) for reference in references]
+        right = any(equals(prediction, *pair) for pair in zip(references, forms, strict=True))
+        return (float(right), 1.0)
+
+    def score(self, stats: Statistics) -> dict[str, Statistics]:
+        """Average over items."""
+        return {self.keys[0]: ratio(stats[..., 0], stats[..., 1])}
 
 
 class TokenF1(MeanMetric):

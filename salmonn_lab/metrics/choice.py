@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from string import ascii_uppercase
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from salmonn_lab.metrics import parse
-from salmonn_lab.metrics.answer import DEFAULT
+from salmonn_lab.metrics.answer import DEFAULT, EMPTY
 from salmonn_lab.metrics.distinct import LADDER_LABEL, Form, check_choices, form_of
-from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, ratio
+from salmonn_lab.metrics.item import ChoiceMetric, ItemMetric, Statistics, check_items, is_texts, per_item, ratio
 from salmonn_lab.metrics.normalize import Normalizer, find, trimmed
 from salmonn_lab.metrics.parse import OFFICIAL, PARSER, PARSERS, Parser, choose
 
-Value = TypeVar("Value")
 MAXIMUM_LABELS = 64
 """Beyond which a table of confusions for each item fills the memory."""
 MAXIMUM_CHOICES = len(ascii_uppercase)
@@ -31,51 +29,6 @@ PHRASINGS = {
     "ceiling_full": "The correct answer is ({letter}) {text}.",
 }
 """Ways to give the right answer, by the score that says how many of them a parser accepts."""
-
-
-class ChoiceMetric(ItemMetric):
-    """A metric whose items may bring the answers that are allowed."""
-
-    higher_is_better = True
-
-    def update(
-        self,
-        preds: Sequence[str],
-        references: Sequence[Sequence[str]],
-        ids: Sequence[str],
-        choices: Sequence[Sequence[str] | None] | None = None,
-    ) -> None:
-        """Add items.
-
-        Args:
-            preds: what the model wrote.
-            references: the right answers of each item.
-            ids: what tells the items apart.
-            choices: the allowed answers of each item; where None, those of the metric.
-
-        Raises:
-            ValueError: beside the reasons of every metric, if an item has no choices at all, or none of its references
-                is among them.
-        """
-        check_items(preds, references, ids)
-        choices = per_item("choices", choices, ids)
-        rows = []
-        for id, pred, refs, allowed in zip(ids, preds, references, choices, strict=True):
-            try:
-                if isinstance(allowed, str):
-                    raise ValueError(f"choices must be a list of texts, got the text {allowed!r}")
-                rows.append(self.judge(pred, refs, allowed))
-            except ValueError as error:
-                raise ValueError(f"item {id!r}: {error}") from None
-        self.add(ids, rows)
-
-    def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
-        """Judge one item by the metric's own choices."""
-        return self.judge(prediction, references, None)
-
-    @abstractmethod
-    def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> Sequence[float]:
-        """Return the row of one item, which may bring its choices."""
 
 
 class LabelMetric(ChoiceMetric):
@@ -182,7 +135,7 @@ class ItemAccuracy(ChoiceMetric):
     def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> tuple[float, ...]:
         """Read the output as the item says."""
         if not all(map(str.strip, references)):
-            raise ValueError(f"a reference must not be empty, got {list(references)}")
+            raise ValueError(EMPTY.format(list(references)))
         answers = [letter_of(reference) for reference in references]
         offered = None if choices is None else [letter_of(choice) for choice in choices]
         if all(answers) if offered is None else offered and all(offered):
@@ -432,7 +385,7 @@ def place_answers(
     Raises:
         ValueError: there are no choices, or too many, or equal ones, or none of the references is among them.
     """
-    if choices is None or isinstance(choices, str):
+    if choices is None or not is_texts(choices):
         raise ValueError(f"multiple choice needs the item's choices, a list of texts, got {choices!r}")
     if len(choices) > MAXIMUM_CHOICES:
         raise ValueError(f"an item may have up to {MAXIMUM_CHOICES} choices, got {len(choices)}")
@@ -455,15 +408,6 @@ def letter_of(text: str) -> str | None:
     """The capital letter that a text is, alone or in brackets or before a full stop; None where it is anything else."""
     found = LETTER.fullmatch(text.strip())
     return found and (found[1] or found[2])
-
-
-def per_item(name: str, values: Sequence[Value] | None, ids: Sequence[str]) -> Sequence[Value | None]:
-    """Return a value for each item, None for all where none are given; refuse another number of them."""
-    if values is None:
-        return [None] * len(ids)
-    if isinstance(values, str) or len(values) != len(ids):
-        raise ValueError(f"{name} must be a list with an entry for each of the {len(ids)} items, got {values!r}")
-    return values
 
 
 def hash_labels(labels: Sequence[str]) -> str:

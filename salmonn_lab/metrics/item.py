@@ -7,7 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 Statistics = NDArray[np.float64]
+Value = TypeVar("Value")
 
 
 class Items(NamedTuple):
@@ -208,6 +209,51 @@ class ItemMetric(Metric):
         super()._sync_dist(*args, **kwargs)
 
 
+class ChoiceMetric(ItemMetric):
+    """A metric whose items may bring the answers that are allowed."""
+
+    higher_is_better = True
+
+    def update(
+        self,
+        preds: Sequence[str],
+        references: Sequence[Sequence[str]],
+        ids: Sequence[str],
+        choices: Sequence[Sequence[str] | None] | None = None,
+    ) -> None:
+        """Add items.
+
+        Args:
+            preds: what the model wrote.
+            references: the right answers of each item.
+            ids: what tells the items apart.
+            choices: the allowed answers of each item; where None, those of the metric.
+
+        Raises:
+            ValueError: beside the reasons of every metric, if an item has no choices at all, or none of its references
+                is among them.
+        """
+        check_items(preds, references, ids)
+        choices = per_item("choices", choices, ids)
+        rows = []
+        for id, pred, refs, allowed in zip(ids, preds, references, choices, strict=True):
+            try:
+                if allowed is not None and not is_texts(allowed):
+                    raise ValueError(f"choices must be a list of texts, got {allowed!r:.100}")
+                rows.append(self.judge(pred, refs, allowed))
+            except ValueError as error:
+                raise ValueError(f"item {id!r}: {error}") from None
+        self.add(ids, rows)
+
+    def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
+        """Judge one item by the metric's own choices."""
+        return self.judge(prediction, references, None)
+
+    @abstractmethod
+    def judge(self, prediction: str, references: Sequence[str], choices: Sequence[str] | None) -> Sequence[float]:
+        """Return the row of one item, which may bring its choices."""
+
+
 def joined(state: list[Tensor] | Tensor, empty: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Return a state as one tensor, of the shape `empty` where nothing was added."""
     if isinstance(state, Tensor):
@@ -235,3 +281,17 @@ def check_items(preds: Sequence[str], references: Sequence[Sequence[str]], ids: 
         for text in (pred, *refs):
             if not isinstance(text, str):
                 raise ValueError(f"item {id!r}: predictions and references must be texts, got {text!r}")
+
+
+def is_texts(value: object) -> bool:
+    """Whether a value, such as one from a manifest's meta, is a list of texts."""
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+
+
+def per_item(name: str, values: Sequence[Value] | None, ids: Sequence[str]) -> Sequence[Value | None]:
+    """Return a value for each item, None for all where none are given; refuse another number of them."""
+    if values is None:
+        return [None] * len(ids)
+    if isinstance(values, str) or len(values) != len(ids):
+        raise ValueError(f"{name} must be a list with an entry for each of the {len(ids)} items, got {values!r}")
+    return values

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from salmonn_lab.metrics.choice import per_item
-from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, ratio
+from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, per_item, ratio
 
 
 class Perplexity(ItemMetric):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
 from salmonn_lab.metrics.answer import occurrences
 from salmonn_lab.metrics.distinct import Form, form_of
-from salmonn_lab.metrics.normalize import NORMALIZERS
+from salmonn_lab.metrics.normalize import NORMALIZERS, trim
 
 PARSER = "choice@2"
 """Name and version of `choose` and `parse_choice`, for signatures."""
@@ -94,7 +94,7 @@ def positions_of(text: str, choices: Sequence[str], rule: Rule) -> frozenset[int
     """Positions of the choice that a rule reads, compared in the loosest form that keeps the choices apart."""
     form = form_of(frozenset(choice.strip() for choice in choices) - {""}, BASE)
     keys = [form(choice) for choice in choices]
-    chosen = choose(text, keys, form, rule)
+    chosen = choose(text, dict(zip(keys, choices, strict=True)), form, rule)
     return frozenset(number for number, key in enumerate(keys) if key == chosen)
 
 
@@ -157,25 +157,38 @@ def find(parser: str | Parser) -> Parser:
     return PARSERS[parser]
 
 
-def choose(text: str, keys: Iterable[str], form: Form, rule: Rule | None = None) -> str | None:
+def choose(text: str, choices: Mapping[str, str], form: Form, rule: Rule | None = None) -> str | None:
     """The choice that an output makes, as a key; None where it makes none, more than one, or it cannot be told which.
 
-    A minus sign may stand apart from its number, or be a dash: what the two readings give must not differ.
+    A minus sign may stand apart from its number, or be a dash: what the two readings give must not differ. A mark at
+    the end of a choice may end a sentence: it tells two choices apart only where the output is one of them to the
+    letter.
 
     Args:
         text: an output.
-        keys: the choices in this form.
+        choices: as they are written, by what they are in this form.
         form: in which they are compared.
         rule: reads a normalized text; None is `parse_choice`.
     """
+    verbatim = [key for key, choice in choices.items() if choice.strip() == text.strip() != ""]
+    if len(verbatim) == 1:
+        return verbatim[0]
     read = rule or parse_choice
-    keys = list(keys)
-    chosen = read(form(text), keys, form.words)
+    chosen = read(form(text), choices, form.words)
+    if chosen is None:
+        return None
     joined = LOOSE_MINUS.sub("-", text)
-    if chosen is not None and joined != text:
-        other = read(form(joined), keys, form.words)
-        return chosen if other in (chosen, None) else None
+    if joined != text and read(form(joined), choices, form.words) not in (chosen, None):
+        return None
+    if form.marks and chosen != form(text) and any(adds_marks(form, chosen, other) for other in choices):
+        return None
     return chosen
+
+
+def adds_marks(form: Form, choice: str, other: str) -> bool:
+    """Tell whether a choice is another one with marks around it."""
+    long, short = form.words(choice), form.words(other)
+    return len(long) > len(short) and " ".join(map(trim, long)).strip() == " ".join(map(trim, short)).strip()
 
 
 def parse_choice(text: str, choices: Iterable[str], words: Words = str.split) -> str | None:
@@ -223,12 +236,17 @@ def named_choices(text: str, choices: Iterable[str], words: Words) -> list[tuple
 
 
 def cuts_sign(tokens: Sequence[str], span: range) -> bool:
-    """Tell whether a stretch lacks a sign next to it: `C` in "C sharp", `3` in "±3"."""
-    if span.start and tokens[span.start - 1] == "plusminus":
+    """Tell whether a stretch lacks a sign next to it: `C` in "C sharp", `3` in "±3" and "plus 3"."""
+    if span.start and (tokens[span.start - 1] == "plusminus" or is_signed(tokens[span.start - 1], tokens[span.start])):
         return True
     following = tokens[span.stop].lstrip("+") if span.stop < len(tokens) else ""
     last = tokens[span.stop - 1]
     return len(last) == 1 and last.isalpha() and following in SIGNS
+
+
+def is_signed(sign: str, word: str) -> bool:
+    """Tell whether a word in front of a number is its sign: "minus 3"."""
+    return sign in ("minus", "plus", "negative", "positive") and word.lstrip("$\u00a3\u20ac")[:1].isdigit()
 
 
 def contains(outer: range, inner: range) -> bool:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from salmonn_lab.metrics.choice import per_item
-from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items
+from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, per_item
 
 ANSWERS = {"yes": 1.0, "no": 0.0}
 """References: whether both clips are of one speaker."""

@@ -89,8 +89,10 @@ def test_a_reference_that_nobody_may_answer_is_refused_with_its_id() -> None:
 def test_malformed_choices_are_refused() -> None:
     with pytest.raises(ValueError, match="an entry for each of the 2 items"):
         Accuracy(["a"]).update(["a", "a"], [["a"], ["a"]], ["x", "y"], [["a"]])
-    with pytest.raises(ValueError, match="choices must be a list of texts"):
-        Accuracy().update(["a"], [["a"]], ["x"], ["ab"])  # type: ignore[list-item]
+    for wrong in ("ab", [3, -3], {"a": "b"}, 3):
+        for metric in (Accuracy(), LabelAccuracy(["a"]), MultipleChoice(), ItemAccuracy(), OptionLikelihood()):
+            with pytest.raises(ValueError, match=r"item 'x': .*a list of texts"):
+                metric.update(["a"], [["a"]], ["x"], [wrong])  # type: ignore[list-item]
 
 
 def test_other_labels_give_another_signature() -> None:
@@ -358,10 +360,13 @@ def test_labels_that_a_normalizer_makes_one_are_two(
     [
         ("- 3 dB", ["3 dB", "-3 dB"]),  # a dash or a minus sign
         ("\u00b13 dB", ["3 dB", "-3 dB"]),
+        ("plus 3 dB", ["3 dB", "+3 dB"]),
         ("C\u266d", ["C", "D"]),
         ("C#", ["C", "D"]),
         ("-3 dB", ["3 dB", "6 dB"]),
         ("piano", ["piano (left)", "piano (right)"]),
+        ("The answer is A.", ["A", "A."]),
+        ("**A**", ["A", "A*"]),
         ("Us", ["US", "us"]),
         ("The answer", ["(A)", "(B)"]),
     ],
@@ -369,6 +374,19 @@ def test_labels_that_a_normalizer_makes_one_are_two(
 def test_what_may_be_either_choice_or_neither_is_not_parsed(text: str, choices: list[str]) -> None:
     assert PARSERS["text"](text, choices) == set()
     assert PARSERS["first"](text, choices) == set()
+
+
+def test_an_output_that_is_a_choice_to_the_letter_is_that_choice() -> None:
+    for choices in (
+        ["A", "A."],
+        ["- 3", "-3"],
+        ["...", "?"],
+        ["ice cream", "ice  cream"],
+        ["yes", "yes!"],
+        ["A", "A*"],
+    ):
+        for number, choice in enumerate(choices):
+            assert PARSERS["text"](f" {choice}\n", choices) == PARSERS["first"](choice, choices) == {number}
 
 
 def test_a_bullet_is_no_minus_sign() -> None:
