@@ -194,7 +194,7 @@ class Result:
     before: Mapping[str, float]
     """Scores of the untrained model."""
     baseline: float | None
-    """What the best constant answer scores on the headline."""
+    """What the best answer that ignores the audio scores on the headline."""
     ceiling: float
     """The headline score were every output its first reference: what parser and normalizer leave to reach."""
     published: Published | None

@@ -68,7 +68,7 @@ class BenchmarkResult:
     """Outputs that break each rule."""
     worst: tuple[WorstItem, ...] = ()
     baseline: float | None = None
-    """What the best constant answer scores on the headline."""
+    """What the best answer that ignores the audio scores on the headline."""
     published: Published | None = None
     skipped: str | None = None
     """The reason."""

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from salmonn_lab.metrics.choice import per_item
-from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, ratio
+from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, per_item, ratio
 
 Judge = Callable[[str], str]
 """Returns a model's raw answer to a prompt."""
