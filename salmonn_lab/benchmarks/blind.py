@@ -38,19 +38,20 @@ class Item(NamedTuple):
     choices: Sequence[str] | None
 
 
-def best_blind(metrics: Mapping[str, ItemMetric], headline: str, items: Sequence[Item]) -> Blind | None:
+def best_blind(names: Sequence[str], headline: str, items: Sequence[Item]) -> Blind | None:
     """The rule without audio that scores best on the headline; None where that says nothing, as for transcripts.
 
     Answers are the same to every item, or where items bring choices the k-th of them, the longest or the shortest.
 
     Args:
-        metrics: of the benchmark by name.
+        names: of the benchmark's metrics.
         headline: the score.
         items: of the test set, each once.
     """
-    name, metric = next((name, metric) for name, metric in metrics.items() if headline in metric.keys)
     if not items:
         return None
+    metrics = {name: METRICS[name]({}) for name in names}
+    name, metric = next((name, metric) for name, metric in metrics.items() if headline in metric.keys)
     if headline in SHARES and isinstance(metric, ChoiceMetric):
         return max([constant_rule(items), *choice_rules(metric, items)], key=lambda blind: blind.value)
     if headline in TEXTS:

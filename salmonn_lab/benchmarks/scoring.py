@@ -242,6 +242,5 @@ def baseline(benchmark: Benchmark, predictions: Sequence[Prediction]) -> float |
 def best_answer(benchmark: Benchmark, predictions: Sequence[Prediction]) -> Blind | None:
     """The rule without audio that scores best on the headline, such as always the first choice; see `blind`."""
     unique = {prediction.id: prediction for prediction in predictions}
-    references = {id: prediction.references for id, prediction in unique.items()}
     items = [Item(prediction.references, prediction.meta.get("choices")) for prediction in unique.values()]
-    return best_blind(metrics_for(without_tools(benchmark), references), benchmark.headline, items)
+    return best_blind(benchmark.metrics, benchmark.headline, items)

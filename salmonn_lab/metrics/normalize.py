@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import pairwise
 
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
@@ -37,10 +38,13 @@ SIGNS_IN_WORDS = (
     (re.compile(r"(?<![^\W_])([A-Ga-g])\s?\u266d"), r"\1 flat "),
     (re.compile(r"\u00b1|\+/?[-\u2212]"), " plusminus "),
     (MINUS, " minus "),
-    (re.compile(r"(?<=\b[A-Za-z])[-\u2212](?![\w-])"), " minus "),  # a grade
-    (re.compile(r"(?<=[\w+])\+"), " plus "),  # a grade, or C++
+    # Grades, and C++; Whisper's normalizer takes "plus" and "minus" for signs of numbers wherever one may follow.
+    (re.compile(r"(?<=\b[A-Za-z])[-\u2212](?![\w-])|(?<=\b[A-Za-z])\s+minus\b(?!\s*\d)", re.IGNORECASE), " minussign "),
+    (re.compile(r"(?<=[\w+])\+"), " plussign "),
+    (re.compile(r"(?<=\b[A-Za-z])\s+plus\s+plus\b", re.IGNORECASE), " plussign plussign "),
+    (re.compile(r"(?<=\b[A-Za-z])\s+plus\b(?!\s*\d)", re.IGNORECASE), " plussign "),
 )
-"""Signs that change what a short answer says, and how they are said."""
+"""Signs that change what a short answer says, and the words for them."""
 KEPT_MARKS = frozenset("#%&@-/\\")
 """Punctuation by Unicode's categories that belongs to the word it stands at."""
 REMEMBERED = 32_768
@@ -91,12 +95,25 @@ def whisper_en_signs(text: str) -> str:
     """Apply Whisper's normalizer for English, but keep what tells short answers apart and it deletes.
 
     Signs become words or stay at their numbers (`C#` is "c sharp", `-3` is "-3"), and brackets alone are dropped, not
-    what is in them.
+    what is in them. Text whose letters carry vowel signs or other marks and are not Latin is left to `multilingual`.
     """
     for sign, words in SIGNS_IN_WORDS:
         text = sign.sub(words, text)
     text = re.sub(r"[()\[\]]", " ", text)
+    if has_marked_letters(text):
+        return multilingual(text)
     return re.sub(r"(?<!\S)\+(?=\d)", "", whisper_en(text)).strip()
+
+
+def has_marked_letters(text: str) -> bool:
+    """Whether a letter that is not Latin carries a mark, which Whisper's normalizer deletes: Hindi, kana, Cyrillic."""
+    if text.isascii():
+        return False
+    plain = unicodedata.normalize("NFKD", text)
+    return any(
+        unicodedata.category(mark) in ("Mn", "Mc") and letter.isalpha() and "LATIN" not in unicodedata.name(letter, "")
+        for letter, mark in pairwise(plain)
+    )
 
 
 def trimmed(text: str) -> str:

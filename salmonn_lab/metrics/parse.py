@@ -15,7 +15,7 @@ PARSER = "choice@2"
 """Name and version of `choose` and `parse_choice`, for signatures."""
 BASE = NORMALIZERS["whisper_en_signs"]
 """What parsers that read words compare choices by, where it keeps them apart."""
-SIGNS = frozenset(("sharp", "flat", "plus", "minus"))
+SIGNS = frozenset(("sharp", "flat", "plus", "minus", "plussign", "minussign"))
 """Words that change the note or grade in front of them."""
 LOOSE_MINUS = re.compile(r"(?<!\w)[-\u2212\u2013]\s+(?=\d)")
 Words = Callable[[str], Sequence[str]]
@@ -239,7 +239,7 @@ def cuts_sign(tokens: Sequence[str], span: range) -> bool:
     """Tell whether a stretch lacks a sign next to it: `C` in "C sharp", `3` in "±3" and "plus 3"."""
     if span.start and (tokens[span.start - 1] == "plusminus" or is_signed(tokens[span.start - 1], tokens[span.start])):
         return True
-    following = tokens[span.stop].lstrip("+") if span.stop < len(tokens) else ""
+    following = tokens[span.stop] if span.stop < len(tokens) else ""
     last = tokens[span.stop - 1]
     return len(last) == 1 and last.isalpha() and following in SIGNS
 

@@ -43,6 +43,8 @@ def test_exact_match_and_token_f1_are_those_of_squad() -> None:
         ("C sharp major", ["C# major"], True),
         ("C", ["C++"], False),
         ("piano (left)", ["piano (right)"], False),
+        ("\u0915\u093e", ["\u0915\u0940"], False),
+        ("\u304b\u304d", ["\u304c\u304d"], False),
     ],
 )
 def test_an_exact_match_is_equal_to_any_reference_once_normalized(

@@ -360,6 +360,7 @@ def test_labels_that_a_normalizer_makes_one_are_two(
     [
         ("- 3 dB", ["3 dB", "-3 dB"]),  # a dash or a minus sign
         ("\u00b13 dB", ["3 dB", "-3 dB"]),
+        ("A- and no more", ["A", "B"]),
         ("plus 3 dB", ["3 dB", "+3 dB"]),
         ("C\u266d", ["C", "D"]),
         ("C#", ["C", "D"]),
