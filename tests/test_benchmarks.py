@@ -625,3 +625,15 @@ def test_no_two_metrics_give_different_captions_scores_under_one_key() -> None:
     names = ("caption_overlap", "rouge_l_coco_ptb", "rouge_l_google", "token_f1", "caption_bleu", "cider_d")
     keys = [key for name in names for key in METRICS[name]({"a": ["x"]}).keys]
     assert len(set(keys)) == len(keys)
+
+
+def test_trials_have_an_equal_error_rate_however_yes_and_no_are_spelled() -> None:
+    trials = [
+        Prediction(
+            str(n), "voxceleb1", "", "Yes", (("Yes", "No")[n % 2],), {"choices": ["Yes", "No"], LIKELIHOOD: noted}
+        )
+        for n, noted in enumerate(
+            [{"reference": [-1.0, 1], "choices": [[-1.0 - n % 2, 1], [-1.5, 1]]} for n in range(6)]
+        )
+    ]
+    assert [one.value for one in score(find("voxceleb1"), trials) if one.metric == "eer"] == [0]
