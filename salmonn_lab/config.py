@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from salmonn_lab.data.counterfactual import Heard
 from salmonn_lab.data.features import Storage
 from salmonn_lab.data.modules import DataConfig
-from salmonn_lab.salmonn import ModelConfig, OptimConfig
+from salmonn_lab.salmonn import ModelConfig, OptimConfig, precision_of
 
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 RESERVED_TRAINER_KEYS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler")
@@ -91,6 +91,7 @@ class RunConfig:
                 raise ValueError(
                     f"Key '{key}' not in Lightning's Trainer.{suggest(key, options)} Full key: trainer.{key}"
                 )
+        precision_of(self.trainer)
         for key in self.loggers:
             if key not in LOGGERS:
                 raise ValueError(f"loggers.{key}: there are {', '.join(LOGGERS)}.{suggest(key, LOGGERS)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from salmonn_lab.config import RunConfig, to_yaml
 from salmonn_lab.console import console, run_command
 from salmonn_lab.files import write_atomically
 from salmonn_lab.model.checkpoint import Coverage, read_original, to_original
+from salmonn_lab.model.fingerprint import hash_weights
+from salmonn_lab.model.pretrained import check_weights
 from salmonn_lab.plain import read_plain
 from salmonn_lab.progress import quiet_libraries
-from salmonn_lab.salmonn import ModelConfig, Salmonn, original_config
+from salmonn_lab.salmonn import STATE_HASH, ModelConfig, Salmonn, original_config
 
 ORIGINAL = "original"
 """The key of a converted checkpoint that keeps what only the original needs: its configuration, and what it leaked."""
@@ -43,7 +46,9 @@ def import_original(
     coverage.check(str(source))
     run = runs.Run(folder)
     kept = {"config": dict(original.config), "leaked": dict(original.leaked), "epoch": original.epoch}
-    save({"state_dict": original.state(), "frozen": {}, "global_step": 0, ORIGINAL: kept}, run.checkpoint)
+    state = original.state()
+    content = {"state_dict": state, "frozen": {}, STATE_HASH: hash_weights(state), "global_step": 0, ORIGINAL: kept}
+    save(content, run.checkpoint)
     write_atomically(run.config_file, to_yaml(RunConfig(model=model, out_dir=str(folder))))
     run.record(converted_from={"file": str(source), "sha256": runs.file_hash(source)}, **runs.environment())
     return coverage
@@ -55,11 +60,14 @@ def export_original(run: runs.Run, target: Path) -> int:
     A run that was imported gives back every tensor, bit for bit. The state of the optimizer is not exported.
     """
     config, loaded = run.config().model, read_plain(run.checkpoint)
-    kept: dict[str, Any] = loaded.get(ORIGINAL, {})
+    state, kept = loaded.get("state_dict"), loaded.get(ORIGINAL, {})
+    if not isinstance(state, Mapping) or not isinstance(kept, Mapping):
+        raise ValueError(f"{run.checkpoint} is not a checkpoint of salmonn_lab")
+    check_weights(state, str(run.checkpoint))
     streams = tuple(
         name for name, part in (("speech", config.whisper), ("audio", config.audio_encoder)) if part is not None
     )
-    model = {to_original(name, streams): weight for name, weight in loaded["state_dict"].items()}  # type: ignore[arg-type]
+    model = {to_original(name, streams): weight for name, weight in state.items()}  # type: ignore[arg-type]
     content = {
         "model": model | kept.get("leaked", {}),
         "optimizer": {},
@@ -94,7 +102,7 @@ def describe(config: ModelConfig) -> dict[str, Any]:
         "num_speech_query_token": bridge.num_queries,
         "window_level_Qformer": bridge.level == "window",
         "second_per_window": bridge.window_seconds,
-        "second_stride": bridge.stride_seconds,
+        "second_stride": bridge.step_seconds,
         "lora": lora is not None,
         "prompt_template": config.llm.prompt_template,
         **({} if lora is None else {"lora_rank": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}),

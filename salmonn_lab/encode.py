@@ -73,7 +73,7 @@ def predicting_trainer(options: dict[str, Any], name: str, *callbacks: Callback)
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **{key: value for key, value in options.items() if key in HARDWARE_KEYS},
+        **{key: value for key, value in runs.settle_precision(options).items() if key in HARDWARE_KEYS},
     )
 
 

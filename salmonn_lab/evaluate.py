@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from salmonn_lab import benchmarks, report, runs
@@ -31,6 +28,7 @@ from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
 from salmonn_lab.data.modules import SpeechDataModule, benchmark_clips
 from salmonn_lab.encode import examples_of, fill, predicting_trainer
+from salmonn_lab.model.fingerprint import hash_weights
 from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.predictions import Answers, read_predictions
 from salmonn_lab.progress import quiet_libraries
@@ -107,7 +105,7 @@ def data_module(config: RunConfig, model: Salmonn) -> SpeechDataModule:
     return SpeechDataModule(
         config.data,
         model.llm.tokenizer,
-        template=config.model.llm.prompt_template,
+        template=model.llm.prompt_template,
         seed=config.seed,
         fixed_frames=1500 if config.model.bridge.span == "thirty_seconds" else None,
         warm_up_batches=config.optim.align_steps * config.trainer.get("accumulate_grad_batches", 1),
@@ -125,19 +123,10 @@ def model_provenance(model: Salmonn, data: SpeechDataModule, options: dict[str, 
         "weights": {"learned": hash_weights(model.trainable_state()), **model.fingerprints()},
         "data": {key: getattr(data.config, key) for key in ("min_seconds", "max_seconds", "channels")},
         "frames": None if data.features is None else data.features.storage,
-        "trainer": {"precision": options.get("precision")},
+        "trainer": {"precision": runs.settle_precision(options).get("precision")},
         "likelihood": model.likelihood,
         "version": {name: version(name) for name in CODE},
     }
-
-
-def hash_weights(state: Mapping[str, Tensor]) -> str:
-    """Return a hash of every bit of some weights."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(state.items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def benchmark_provenance(benchmark: benchmarks.Benchmark, data: SpeechDataModule) -> dict[str, Any]:

@@ -24,9 +24,10 @@ from salmonn_lab.data.modules import SpeechDataModule, check_data, reading
 from salmonn_lab.encode import clips_of, fill
 from salmonn_lab.evaluate import data_module, find_benchmarks, measure, publish
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
+from salmonn_lab.model.llm import CHAT
 from salmonn_lab.plain import read_plain
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
-from salmonn_lab.salmonn import Salmonn
+from salmonn_lab.salmonn import Salmonn, precision_of
 from salmonn_lab.training.checkpoints import (
     LOSS,
     PREVIOUS,
@@ -80,6 +81,7 @@ def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
                 console.print(f"init_from {config.init_from}: {coverage}")
         data = data_module(local, model)
         run.record(weights=model.fingerprints(), manifests=hashes, parameters=(counts := parameters(model)))
+        run.record(**settled(config, model))
         if runs.first_process():
             console.print(f"{counts['total'] / 1e6:,.1f} M weights, {counts['trainable'] / 1e6:,.1f} M of them learn")
     names, heard = config.evaluation.benchmarks, config.evaluation.audio
@@ -127,7 +129,7 @@ def train(model: Salmonn, data: SpeechDataModule, config: RunConfig, run: runs.R
     checkpoint = read_plain(run.checkpoint) if run.checkpoint.is_file() else {}
     resumed = int(checkpoint.get("global_step", 0))
     owed = owes_validation(checkpoint) and bool(config.data.validation)
-    options = dict(config.trainer)
+    options = runs.settle_precision(config.trainer)
     if isinstance(options.get("val_check_interval"), int):  # batches of the whole training, not of an epoch
         options = {"check_val_every_n_epoch": None, **options}
     if runs.first_process():
@@ -180,7 +182,7 @@ def validate(
     model.load_checkpoint(checkpoint, "the checkpoint")
     step = int(checkpoint["global_step"])
     console.print(f"the validation of step {step} was cut short and is run again")
-    options = {key: value for key, value in config.trainer.items() if key in VALIDATING}
+    options = {key: value for key, value in runs.settle_precision(config.trainer).items() if key in VALIDATING}
     validator = lightning.Trainer(
         **{"enable_model_summary": False, "enable_checkpointing": False, **options},
         logger=False,
@@ -260,6 +262,16 @@ def parameters(model: Salmonn) -> dict[str, int]:
         "total": sum(weight.numel() for weight in weights),
         "trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
     }
+
+
+def settled(config: RunConfig, model: Salmonn) -> dict[str, Any]:
+    """What the config left to the machine, the tokenizer or the hub, as it was for this run."""
+    facts: dict[str, Any] = {"precision": precision_of(runs.settle_precision(config.trainer))}
+    if revisions := model.revisions():
+        facts["revisions"] = revisions
+    if config.model.llm.prompt_template == CHAT:
+        facts["prompt_template"] = model.llm.prompt_template
+    return facts
 
 
 @contextmanager

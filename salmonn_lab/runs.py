@@ -10,9 +10,10 @@ import platform
 import resource
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -29,7 +30,7 @@ from salmonn_lab.files import write_atomically
 from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
 from salmonn_lab.model.llm import fastest_dtype
 from salmonn_lab.plain import read_plain
-from salmonn_lab.salmonn import ModelConfig, Salmonn, original_config
+from salmonn_lab.salmonn import ModelConfig, Salmonn, original_config, precision_of
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "torchaudio", "torchmetrics", "jiwer", "omegaconf")
 CONFIG = "config.yaml"
@@ -142,7 +143,7 @@ def changes(stored: RunConfig, config: RunConfig) -> list[str]:
     What the run stored must be equal, what it lacks is read as its default: a new key keeps old runs valid, a changed
     default does not. Where it ran is not compared, and what was left to the machine is as the machine decided.
     """
-    return differences(stored, with_dtype(config, stored.model.llm.dtype))
+    return differences(with_stride(stored), with_stride(with_dtype(config, stored.model.llm.dtype)))
 
 
 def first_process() -> bool:
@@ -248,7 +249,7 @@ def check_agreement(theirs: ModelConfig | None, mine: ModelConfig, source: str) 
 def trained_keys(config: ModelConfig) -> dict[str, Any]:
     """Return what weights are tied to: the keys of bridge and LoRA that change what they mean, and the encoders."""
     bridge = dataclasses.asdict(config.bridge)
-    bridge["feedforward_dim"] = config.bridge.inner_dim
+    bridge |= {"feedforward_dim": config.bridge.inner_dim, "stride_seconds": config.bridge.step_seconds}
     keys = {f"model.bridge.{key}": value for key, value in bridge.items() if key not in ("span", "dropout")}
     if config.lora is None:
         keys["model.lora"] = None
@@ -276,6 +277,36 @@ def with_dtype(config: RunConfig, dtype: Literal["auto", "float32", "bfloat16", 
         return config
     llm = dataclasses.replace(config.model.llm, dtype=dtype)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, llm=llm))
+
+
+def with_stride(config: RunConfig) -> RunConfig:
+    """The same configuration, the distance between windows being spelled out where it is the window's length."""
+    bridge = config.model.bridge
+    bridge = dataclasses.replace(bridge, stride_seconds=bridge.step_seconds)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, bridge=bridge))
+
+
+def settle_precision(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a trainer, with a precision that its device has: a CPU takes float16 as float32, which is said."""
+    asked = precision_of(options)
+    if asked != "16-mixed" or not on_cpu(options):
+        return dict(options)
+    say_once(f"trainer.precision={asked} is for GPUs: on this CPU it is 32-true (bf16-mixed would be another choice)")
+    return {**options, "precision": "32-true"}
+
+
+def on_cpu(options: Mapping[str, Any]) -> bool:
+    """Whether a trainer with these options runs on a CPU."""
+    accelerator = options.get("accelerator") or "auto"
+    elsewhere = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return bool(accelerator == "cpu" or (accelerator == "auto" and not elsewhere))
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print a line, once in this process; the first process of a run does."""
+    if first_process():
+        console.print(text, soft_wrap=True)
 
 
 def localize(value: Value) -> Value:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch.loops.progress import _ProcessedTracker
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -40,15 +41,41 @@ from salmonn_lab.model.alignment import Objective, alignment_losses
 from salmonn_lab.model.bridge import Bridge, BridgeConfig
 from salmonn_lab.model.checkpoint import Coverage, Original, cover, read_original
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
-from salmonn_lab.model.fingerprint import fingerprint
+from salmonn_lab.model.fingerprint import fingerprint, hash_weights
 from salmonn_lab.model.llm import Answer, DecodingConfig, Dtype, LanguageModel, LLMConfig, LoraConfig
+from salmonn_lab.model.pretrained import check_weights, commit
 from salmonn_lab.model.whisper import WhisperConfig
 
 Waveform = Tensor | str | Path
+STATE_HASH = "state_sha256"
+"""The key of a checkpoint that holds the hash of its trainable weights."""
 CLIPS_AT_ONCE = 16
 """How many clips `listen` and `score` run as one batch."""
 
 log = logging.getLogger(__name__)
+
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""What `trainer.precision` may be, as Lightning writes it. Its other precisions change every tensor to one type, the
+waveforms among them: in bfloat16 they have 8 bits, and the encoders' Fourier transforms are for float32 alone."""
+PRECISION_NAMES = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+"""Lightning's short names."""
+
+
+def precision_of(options: Mapping[str, Any]) -> str:
+    """Precision that options of a trainer ask for, as Lightning writes it.
+
+    Raises:
+        ValueError: there is no such precision, or this kit does not train in it.
+    """
+    asked = options.get("precision")
+    name = "32-true" if asked is None else PRECISION_NAMES.get(str(asked), str(asked))
+    if name not in PRECISIONS:
+        raise ValueError(
+            f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {asked!r}; "
+            "the type of the frozen LLM is model.llm.dtype"
+        )
+    return name
 
 
 @dataclass
@@ -174,6 +201,7 @@ class Salmonn(lightning.LightningModule):
         self.benchmark = ""
         self.likelihood = False
         """Whether predictions note how likely the reference and the choices of an item are."""
+        self._frozen = self.fingerprints() if load else {}
         self._deaf: int | None = None
         self.strict_loading = False  # on_load_checkpoint checks coverage itself: frozen weights are not stored
         self.align_vocabulary: Tensor | None = None
@@ -365,6 +393,10 @@ class Salmonn(lightning.LightningModule):
 
     # Training
 
+    def on_fit_start(self) -> None:
+        """Have the LLM answer once, so that one that cannot is known before training, not after it."""
+        self.llm.check_answers()
+
     def on_train_start(self) -> None:
         """Ask the data, opened by now, which word pieces compete where alignment is still to come."""
         data = getattr(self.trainer, "datamodule", None)
@@ -451,8 +483,9 @@ class Salmonn(lightning.LightningModule):
         groups = [group for group in groups if group["params"]]
         first, second = config.betas
         # On a CPU one fused pass takes a third of the time (benchmarks/model_parts.py). On a GPU the default is as
-        # fast, and a fused one could not be clipped under 16-mixed.
-        fused = self.device.type == "cpu"
+        # fast. Under mixed precision Lightning refuses to clip the gradients of a fused one.
+        mixed = self._trainer is not None and isinstance(self.trainer.precision_plugin, MixedPrecision)
+        fused = self.device.type == "cpu" and not mixed
         optimizer = AdamW(groups, betas=(first, second), weight_decay=config.weight_decay, fused=fused)
         schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, config, self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -544,8 +577,10 @@ class Salmonn(lightning.LightningModule):
         """Load exactly the weights that learn, and say what was loaded; `ignored` names what was left out by rule.
 
         Raises:
-            ValueError: where a name is missing or unknown, or a shape differs.
+            ValueError: where a name is missing or unknown, a shape differs, or what a name stands for is no tensor of
+                finite numbers.
         """
+        check_weights(state, source)
         coverage = self.coverage(state, ignored)
         coverage.check(source)
         with torch.no_grad():
@@ -560,10 +595,17 @@ class Salmonn(lightning.LightningModule):
         parts |= {type(stream).__name__: stream for stream in self.encoders.streams}
         return {name: fingerprint(part) for name, part in parts.items()}
 
+    def revisions(self) -> dict[str, str]:
+        """Commit of the hub repository of each part that came from the hub, by the part's key in the config."""
+        parts = {"model.llm": self.config.llm, "model.whisper": self.config.whisper}
+        commits = {key: commit(part.checkpoint, part.revision) for key, part in parts.items() if part is not None}
+        return {key: value for key, value in commits.items() if value is not None}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only trainable weights, and say which frozen ones they belong to."""
+        """Keep only trainable weights with their hash, and say which frozen ones they belong to."""
         checkpoint["state_dict"] = self.trainable_state()
-        checkpoint["frozen"] = self.fingerprints()
+        checkpoint[STATE_HASH] = hash_weights(checkpoint["state_dict"])
+        checkpoint["frozen"] = self._frozen  # as they were loaded: on a GPU, quantized weights are others
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check coverage and the frozen parts before Lightning loads the weights."""
@@ -573,13 +615,22 @@ class Salmonn(lightning.LightningModule):
         """Load a checkpoint's trainable weights.
 
         Raises:
-            ValueError: where it is no checkpoint of this kit, does not fit, or belongs to other frozen weights.
+            ValueError: where it is no checkpoint of this kit, does not fit, belongs to other frozen weights, or was
+                changed since it was written.
         """
-        if not isinstance(checkpoint.get("state_dict"), Mapping) or "frozen" not in checkpoint:
+        state, theirs = checkpoint.get("state_dict"), checkpoint.get("frozen")
+        if not isinstance(state, Mapping) or not isinstance(theirs, Mapping):
             raise ValueError(f"{source} is not a checkpoint of salmonn_lab")
-        coverage = self.load_trainable_state(checkpoint["state_dict"], source)
-        mine, theirs = self.fingerprints(), checkpoint["frozen"]  # empty where the original's file did not say
-        different = sorted(name for name in theirs if mine.get(name) != theirs[name])
+        coverage = self.load_trainable_state(state, source)
+        recorded = checkpoint.get(STATE_HASH)  # which those of earlier versions lack
+        if recorded is not None and recorded != hash_weights(state):
+            raise ValueError(
+                f"{source} is damaged: its weights are not those that were written (to use weights that you changed "
+                f"yourself, remove its '{STATE_HASH}')"
+            )
+        # Empty where the original's file did not say. Earlier versions hashed quantized weights as a GPU holds them.
+        mine, now = self._frozen, self.fingerprints()
+        different = sorted(str(name) for name in theirs if theirs[name] not in (mine.get(name), now.get(name)))
         if different:
             raise ValueError(f"{source} was trained beside other frozen weights: {', '.join(different)}")
         return coverage

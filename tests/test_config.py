@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from salmonn_lab import runs
 from salmonn_lab.config import RunConfig, differences, load_config, to_yaml
 from salmonn_lab.data.modules import SourceConfig
 
@@ -108,3 +109,12 @@ def test_only_what_is_measured_after_training_is_compared_with_before() -> None:
         ("[quickstart_commands, quickstart_sounds]", ["quickstart_sounds"]),
     ):
         assert load_config([], [benchmarks, f"evaluation.before={before}"]).evaluation.compared == compared
+
+
+def test_a_run_stored_with_a_stride_is_the_run_of_a_config_that_leaves_it_to_the_window() -> None:
+    stored = load_config([], ["model.bridge.stride_seconds=0.333333"])
+    assert runs.changes(stored, load_config([])) == []
+    assert runs.trained_keys(stored.model) == runs.trained_keys(load_config([]).model)
+    longer = load_config([], ["model.bridge.window_seconds=1.0", "model.bridge.stride_seconds=0.333333"])
+    asked = load_config([], ["model.bridge.window_seconds=1.0"])
+    assert runs.changes(longer, asked) == ["model.bridge.stride_seconds"]

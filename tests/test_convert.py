@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from salmonn_lab import runs
+from salmonn_lab import infer, runs
 from salmonn_lab.console import run_command
 from salmonn_lab.convert import export_original, import_original, main
+from salmonn_lab.evaluate import evaluate
+from salmonn_lab.model.checkpoint import read_original
+from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.plain import read_plain
 from salmonn_lab.salmonn import Salmonn
 
@@ -146,6 +149,41 @@ def test_a_spoilt_checkpoint_ends_the_command_with_one_line_and_runs_nothing(
     assert FAULTS[kind] in errors[0]
     assert not (tmp_path / "attacked").exists()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_converted_run_is_measured_and_asked_on_a_cpu_with_its_float16_defaults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], corpus: Path, short: None
+) -> None:
+    run = convert("window_no_beats", tmp_path / "run")
+    config = run.config()
+    assert (config.trainer["precision"], config.model.llm.dtype) == ("16-mixed", "float16")
+    runs.say_once.cache_clear()
+    (result,) = evaluate(run, None, [f"evaluation.benchmarks=[{corpus}]"], again=False)
+    assert result.after is not None
+    said = capsys.readouterr().err
+    assert said.count("trainer.precision=16-mixed is for GPUs: on this CPU it is 32-true") == 1
+    clip = str(corpus.parent / "0.flac")
+    assert len(list(infer.answer(run, [clip], "What is said?", DecodingConfig(max_new_tokens=3, num_beams=1)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("second_per_window", None), ("second_stride", "0.3"), ("lora_alpha", [32]), ("prompt_template", 3)],
+)
+def test_a_configuration_of_other_types_is_refused_by_key(key: str, value: Any, tmp_path: Path) -> None:
+    state = torch.load(GOLDEN / "window.pth", weights_only=True)
+    state["config"] = {"model": {key: value}}
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"other\.pth: its config has {key}="):
+        read_original(tmp_path / "other.pth")
+
+
+def test_weights_of_an_original_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
+    state = torch.load(GOLDEN / "window.pth", weights_only=True)
+    state["model"]["ln_audio.bias"][2] = float("nan")
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth cannot be used: ln_audio\.bias holds values that are not finite"):
+        read_original(tmp_path / "other.pth")
 
 
 def test_a_model_that_the_original_does_not_have_is_not_exported(tmp_path: Path) -> None:

@@ -94,6 +94,25 @@ def test_losses_do_not_depend_on_batch_mates(name: str, tiny_config: ModelConfig
         torch.testing.assert_close(model.token_losses(make_batch(model)), alone, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_trying_whether_the_llm_answers_leaves_dropout_as_it_was(tiny_config: ModelConfig, checkpointing: bool) -> None:
+    model = Salmonn(vary(tiny_config, {"llm.gradient_checkpointing": checkpointing})).train()
+    before = {name: module.training for name, module in model.named_modules()}
+    assert any(before[name] for name in before if name.endswith("lora_dropout.default"))
+    model.llm.check_answers()
+    assert {name: module.training for name, module in model.named_modules()} == before
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_quantized_llm_of_float16_answers_and_trains_on_a_cpu(tiny_config: ModelConfig, bits: str) -> None:
+    model = Salmonn(vary(tiny_config, {"llm.quantization": bits, "llm.dtype": "float16"}))
+    batch = make_batch(model)
+    assert len(model.generate(batch, GREEDY)) == 5
+    model.train()(batch).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_a_quantized_llm_is_smaller_trains_and_answers_nearly_as_the_exact_one(
@@ -192,6 +211,64 @@ def test_a_checkpoint_beside_other_frozen_weights_is_refused(tiny_config: ModelC
     checkpoint["frozen"] = {**checkpoint["frozen"], "llm": "0" * 16}
     with pytest.raises(ValueError, match="beside other frozen weights: llm"):
         model.load_checkpoint(checkpoint, "a.ckpt")
+
+
+SPOILT: dict[str, tuple[dict[str, Any], str]] = {
+    "a list": ({"bridge.queries": [1.0]}, r"cannot be used: bridge\.queries is a list, not a tensor"),
+    "a text": ({"bridge.queries": "x"}, r"bridge\.queries is a str, not a tensor"),
+    "nothing": ({"bridge.queries": None}, r"bridge\.queries is a NoneType, not a tensor"),
+    "integers": ({"bridge.queries": torch.ones(1, 1, 32, dtype=torch.long)}, r"is a tensor of torch\.int64"),
+    "complex": ({"bridge.queries": torch.ones(1, 1, 32, dtype=torch.cfloat)}, r"is a tensor of torch\.complex64"),
+    "sparse": ({"bridge.queries": torch.ones(1, 1, 32).to_sparse()}, r"is a tensor of torch\.float32"),
+    "NaN": ({"bridge.queries": torch.full((1, 1, 32), float("nan"))}, r"bridge\.queries holds values that are not fin"),
+    "infinity": (
+        {"bridge.queries": torch.full((1, 1, 32), float("inf"))},
+        r"bridge\.queries holds values that are not",
+    ),
+    "changed": ({"bridge.queries": torch.zeros(1, 1, 32)}, r"is damaged: its weights are not those that were written"),
+    "another name": ({3: torch.zeros(2)}, r"unexpected 3"),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_a_checkpoint_with_a_spoilt_entry_is_refused_and_nothing_of_it_is_taken_over(
+    fault: str, tiny_config: ModelConfig
+) -> None:
+    model, checkpoint = Salmonn(tiny_config), {}
+    model.on_save_checkpoint(checkpoint)
+    change, said = SPOILT[fault]
+    checkpoint["state_dict"] = {**checkpoint["state_dict"], **change}
+    with pytest.raises(ValueError, match=rf"^a\.ckpt .*{said}"):
+        model.load_checkpoint(checkpoint, "a.ckpt")
+
+
+@pytest.mark.parametrize("change", [{"state_dict": [1]}, {"frozen": [1]}, {"frozen": None}, {"state_dict": None}])
+def test_a_checkpoint_of_another_build_is_refused(change: dict[str, Any], tiny_config: ModelConfig) -> None:
+    model, checkpoint = Salmonn(tiny_config), {}
+    model.on_save_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match=r"a\.ckpt is not a checkpoint of salmonn_lab"):
+        model.load_checkpoint({**checkpoint, **change}, "a.ckpt")
+
+
+def test_a_checkpoint_without_a_hash_is_one_of_an_earlier_version(tiny_config: ModelConfig) -> None:
+    model, checkpoint = Salmonn(tiny_config), {}
+    model.on_save_checkpoint(checkpoint)
+    assert len(checkpoint.pop("state_sha256")) == 64
+    model.load_checkpoint(checkpoint, "a.ckpt")
+
+
+def test_a_float16_llm_computes_in_float32_on_a_cpu_with_the_weights_that_it_has(tiny_config: ModelConfig) -> None:
+    half, whole = (Salmonn(vary(tiny_config, {"llm.dtype": dtype})).eval() for dtype in ("float16", "float32"))
+    whole.load_trainable_state(half.trainable_state(), "the same")
+    frozen = half.fingerprints()
+    with torch.inference_mode():
+        assert half.generate(make_batch(half), GREEDY)
+    assert half.llm.embedding.weight.dtype == torch.float32
+    assert half.fingerprints() == frozen
+    rounded = whole.llm.embedding.weight.half().float()
+    assert torch.equal(half.llm.embedding.weight, rounded)
+    half.train()(make_batch(half)).backward()
+    assert float(half(make_batch(half))) == pytest.approx(float(whole(make_batch(whole))), abs=0.01)
 
 
 def test_frozen_weights_have_the_same_hash_with_lora_and_without(tiny_config: ModelConfig) -> None:

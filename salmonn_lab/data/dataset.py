@@ -144,7 +144,7 @@ class SpeechDataset(Dataset[Sample]):
         example = self.examples[index]
         draw = (self.seed, epoch, index) if self.mode == "train" else None
         prompt = self.prompts.ask(example, self.template, draw)
-        before, after = prompt_ids(self.tokenizer, prompt)
+        before, after = prompt_ids(self.tokenizer, prompt, example.question or "")
         clip, features = Clip(example.audio, self._speed(index, draw)), self.features
         waveform = torch.empty(0)
         if features is None:
@@ -205,24 +205,50 @@ class SpeechDataset(Dataset[Sample]):
         return target_ids(self.tokenizer, example.target, self.max_target_tokens)
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the tokens before and after the audio: each piece tokenized alone, as in the original, after a BOS.
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, question: str = ""
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens before and after the audio: each piece tokenized alone, as in the original, after a BOS token.
 
-    A prompt that starts with the BOS itself, as chat templates do, does not get another.
+    A prompt that starts with the BOS token itself, as chat templates do, does not get another. Special tokens of the
+    template are special; in the question, which comes from the data, they are text.
     """
     before, after = prompt.split(PLACE)
     bos = tokenizer.bos_token
     starts = () if bos is None or before.startswith(str(bos)) else (int(tokenizer.bos_token_id),)
-    return (*starts, *text_ids(tokenizer, before)), text_ids(tokenizer, after)
+    return (*starts, *around_question(tokenizer, before, question)), around_question(tokenizer, after, question)
+
+
+def around_question(tokenizer: PreTrainedTokenizerBase, text: str, question: str) -> tuple[int, ...]:
+    """Tokens of a text, those of the question in it as of plain text where it holds what looks like a special token."""
+    if not question or question not in text or not any(token in question for token in special_tokens(tokenizer)):
+        return text_ids(tokenizer, text)
+    head, _, tail = text.partition(question)
+    return (*text_ids(tokenizer, head), *text_ids(tokenizer, question, plain=True), *text_ids(tokenizer, tail))
+
+
+@lru_cache(maxsize=10)
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """How the special tokens of a tokenizer are written."""
+    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
 
 
 def target_ids(tokenizer: PreTrainedTokenizerBase, text: str, most: int | None = None) -> tuple[int, ...]:
-    """Return the tokens of an answer, at most `most` with the end symbol, which is never cut off."""
-    ids = text_ids(tokenizer, text)
+    """Tokens of an answer, at most `most` with the EOS token, which is never cut off.
+
+    A special token that is written in the text, such as `</s>`, is text like any other: it does not end the answer.
+    """
+    ids = text_ids(tokenizer, text, plain=True)
     return (*(ids if most is None else ids[: most - 1]), int(tokenizer.eos_token_id))
 
 
 @lru_cache(maxsize=10_000)
-def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    """Return the tokens of a text, without special ones; prompts recur all the time."""
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, plain: bool = False) -> tuple[int, ...]:
+    """Tokens of a text, none added around it; prompts recur all the time.
+
+    With `plain`, what looks like a special token is split into ordinary ones; prompts may hold special tokens, as those
+    of chat templates do.
+    """
+    if not text:
+        return ()
+    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"])

@@ -232,7 +232,7 @@ class SpeechDataModule(lightning.LightningDataModule):
             texts = manifest.column("target").unique().to_pylist()
             for first in range(0, len(texts), TEXTS_AT_ONCE):
                 some = texts[first : first + TEXTS_AT_ONCE]
-                pieces.update(*self.tokenizer(some, add_special_tokens=False)["input_ids"])
+                pieces.update(*self.tokenizer(some, add_special_tokens=False, split_special_tokens=True)["input_ids"])
         return sorted(pieces)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

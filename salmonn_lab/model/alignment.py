@@ -34,7 +34,9 @@ def alignment_losses(
     blank: int,
     vocabulary: Int[Tensor, " pieces"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Return the loss of each clip's audio tokens against its target, in nats, summed over the target.
+    """Loss of each clip's audio tokens against its target, in nats, summed over the target; shape (clips,), float32.
+
+    It is computed in float32 whatever the trainer's precision: CTC knows no bfloat16.
 
     Args:
         audio: the bridge's tokens.
@@ -48,8 +50,9 @@ def alignment_losses(
     device = embeddings.device
     if vocabulary is None:
         vocabulary = torch.arange(len(embeddings), device=device)
-    table = functional.normalize(embeddings[vocabulary].float(), dim=-1)
-    log_probs = (SHARPNESS * functional.normalize(audio.embeds.float(), dim=-1) @ table.T).log_softmax(-1)
+    with torch.autocast(device.type, enabled=False):
+        table = functional.normalize(embeddings[vocabulary].float(), dim=-1)
+        log_probs = (SHARPNESS * functional.normalize(audio.embeds.float(), dim=-1) @ table.T).log_softmax(-1)
 
     def places(ids: Sequence[int]) -> Tensor:
         return torch.searchsorted(vocabulary, torch.tensor(ids, dtype=torch.long, device=device))

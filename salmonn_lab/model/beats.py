@@ -17,6 +17,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from salmonn_lab.batch import Frames
+from salmonn_lab.model.pretrained import check_weights
 from salmonn_lab.model.published import BEATS_CPT2
 from salmonn_lab.plain import read_plain
 
@@ -59,10 +60,20 @@ class BeatsConfig:
             raise ValueError(f"BEATs: activation_fn must be gelu, relu or glu, got {self.activation_fn!r}")
 
     @classmethod
-    def read(cls, cfg: Mapping[str, Any]) -> BeatsConfig:
-        """Take over the known keys of a published `cfg`."""
-        names = {entry.name for entry in fields(cls)}
-        return cls(**{key: value for key, value in cfg.items() if key in names})
+    def read(cls, cfg: Any, source: str) -> BeatsConfig:
+        """Configuration of the known keys of a published `cfg`.
+
+        Raises:
+            ValueError: it is no dict, or a key's value has another type than Microsoft's; `source` is named.
+        """
+        if not isinstance(cfg, Mapping):
+            raise ValueError(f"{source} is no BEATs checkpoint: its 'cfg' is a {type(cfg).__name__}, not a dict")
+        kinds = {entry.name: type(entry.default) for entry in fields(cls)}
+        known = {key: value for key, value in cfg.items() if key in kinds}
+        for key, value in known.items():
+            if type(value) is not kinds[key]:
+                raise ValueError(f"{source}: its cfg has {key}={value!r}, expected {kinds[key].__name__}")
+        return cls(**known)
 
 
 class Beats(nn.Module):
@@ -100,23 +111,26 @@ class Beats(nn.Module):
             ValueError: the file is torn, holds code, or is no BEATs; or its weights do not fit its `cfg`.
         """
         loaded = read_plain(path)
-        if not {"cfg", "model"} <= loaded.keys():
+        state = loaded.get("model")
+        if "cfg" not in loaded or not isinstance(state, Mapping):
             raise ValueError(f"{path} is no BEATs checkpoint: it must hold 'cfg' and 'model'")
-        return cls.from_state(loaded["cfg"], loaded["model"], str(path))
+        return cls.from_state(loaded["cfg"], state, str(path))
 
     @classmethod
     def skeleton(cls, path: str | Path) -> Beats:
         """Return a network of a file's sizes without its weights; of the published sizes where there is no file."""
-        cfg = read_plain(path)["cfg"] if Path(path).is_file() else BEATS_CPT2
-        return cls(BeatsConfig.read(cfg))
+        return cls(BeatsConfig.read(read_plain(path).get("cfg") if Path(path).is_file() else BEATS_CPT2, str(path)))
 
     @classmethod
-    def from_state(cls, cfg: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> Beats:
+    def from_state(cls, cfg: Any, state: Mapping[Any, Any], source: str) -> Beats:
         """Build the network of a `cfg` and load its weights, all of them; `source` is named in errors."""
+        needed = {str(key): value for key, value in state.items() if not UNUSED.match(str(key))}
+        check_weights(needed, source)
+        config = BeatsConfig.read(cfg, source)
         try:
-            model = cls(BeatsConfig.read(cfg))
-            model.load_state_dict({key: value for key, value in state.items() if not UNUSED.match(key)})
-        except (TypeError, ValueError, RuntimeError) as error:
+            model = cls(config)
+            model.load_state_dict(needed)
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise ValueError(f"{source} does not fit its own cfg: {' '.join(str(error).split())}") from None
         return model
 

@@ -28,8 +28,8 @@ class BridgeConfig:
     """Tokens out per window (or per clip)."""
     window_seconds: float = 0.333333
     """Length of a window; rounded to whole frames of 20 ms as the original does, so 17 frames."""
-    stride_seconds: float = 0.333333
-    """Distance between the starts of two windows, rounded in the same way."""
+    stride_seconds: float | None = None
+    """Distance between the starts of two windows, rounded in the same way; null is the window, so that they touch."""
     num_layers: int = 2
     """Q-Former layers, each with self-attention, cross-attention and a feed-forward part."""
     hidden_dim: int = 768
@@ -55,13 +55,19 @@ class BridgeConfig:
                 f"got {self.hidden_dim} and {self.num_heads}"
             )
         for name in ("window_seconds", "stride_seconds"):
-            if not 0.02 <= getattr(self, name) <= 30:
-                raise ValueError(f"model.bridge.{name} must lie between 0.02 and 30, got {getattr(self, name)}")
+            seconds = getattr(self, name)
+            if seconds is not None and not 0.02 <= seconds <= 30:
+                raise ValueError(f"model.bridge.{name} must lie between 0.02 and 30, got {seconds}")
 
     @property
     def inner_dim(self) -> int:
         """Width inside the feed-forward part, whether it is given or not."""
         return self.feedforward_dim or 4 * self.hidden_dim
+
+    @property
+    def step_seconds(self) -> float:
+        """Distance between the starts of two windows, whether it is given or not."""
+        return self.window_seconds if self.stride_seconds is None else self.stride_seconds
 
     @property
     def kernel(self) -> int:
@@ -71,7 +77,7 @@ class BridgeConfig:
     @property
     def stride(self) -> int:
         """Frames between windows."""
-        return max(1, round(THIRTY_SECONDS * self.stride_seconds / 30))
+        return max(1, round(THIRTY_SECONDS * self.step_seconds / 30))
 
 
 class FrameProjection(nn.Linear):

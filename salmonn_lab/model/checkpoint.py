@@ -12,6 +12,7 @@ from torch import Tensor
 
 from salmonn_lab.model.bridge import BridgeConfig
 from salmonn_lab.model.llm import LoraConfig
+from salmonn_lab.model.pretrained import check_weights
 from salmonn_lab.plain import read_plain
 
 Stream = Literal["speech", "audio"]
@@ -203,7 +204,9 @@ def read_original(path: str | Path) -> Original:
 def parse_original(loaded: Mapping[str, Any], source: str) -> Original:
     """Sort the content of a checkpoint of the original; errors as in `read_original`."""
     model, config = loaded.get("model"), loaded.get("config") or {}
-    if not isinstance(model, Mapping) or not all(isinstance(value, Tensor) for value in model.values()):
+    if not isinstance(model, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in model.items()
+    ):
         raise ValueError(f"{source} is no SALMONN checkpoint: it must hold the tensors of 'model'")
     leaked = {key: value for key, value in model.items() if LEAKED.fullmatch(key)}
     weights = {key: value for key, value in model.items() if key not in leaked}
@@ -219,4 +222,22 @@ def parse_original(loaded: Mapping[str, Any], source: str) -> Original:
         raise ValueError(f"{source} is no SALMONN checkpoint: {lacks}{cfg}")
     if not isinstance(config, Mapping):
         raise ValueError(f"{source}: its 'config' is a {type(config).__name__}, not a dict")
-    return Original(weights, leaked, config.get("model", config), loaded.get("epoch", 0))
+    settings = config.get("model", config)
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{source}: the 'model' of its 'config' is a {type(settings).__name__}, not a dict")
+    check_weights(weights, source)
+    check_settings(settings, source)
+    return Original(weights, leaked, settings, loaded.get("epoch", 0))
+
+
+def check_settings(settings: Mapping[str, Any], source: str) -> None:
+    """Refuse a configuration whose values have other types than those of the original.
+
+    Raises:
+        ValueError: names the first such key and its value.
+    """
+    for name, default in DEFAULTS.items():
+        value = settings.get(name, default)
+        kinds = (int, float) if isinstance(default, int | float) and not isinstance(default, bool) else type(default)
+        if not isinstance(value, kinds):
+            raise ValueError(f"{source}: its config has {name}={value!r}, expected a value like {default!r}")

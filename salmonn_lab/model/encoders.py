@@ -49,7 +49,9 @@ class Encoders(nn.Module):
             raise ValueError("model.whisper and model.audio_encoder are both null: the model would hear nothing")
         streams: list[WhisperSpeechEncoder | Beats | Yamnet] = []
         if whisper is not None:
-            streams.append(WhisperSpeechEncoder(whisper.checkpoint, thirty_seconds=thirty_seconds, load=load))
+            streams.append(
+                WhisperSpeechEncoder(whisper.checkpoint, whisper.revision, thirty_seconds=thirty_seconds, load=load)
+            )
         if audio is not None:
             kinds: dict[str, type[Beats] | type[Yamnet]] = {"beats": Beats, "yamnet": Yamnet}
             kind = kinds[audio.kind]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from transformers import AutoConfig, LlamaConfig, PretrainedConfig, WhisperConfig
+
+from salmonn_lab.plain import reason
 
 WHISPER_LARGE_V2: Mapping[str, Any] = {
     "d_model": 1280,
@@ -50,13 +52,29 @@ WHISPER = {"openai/whisper-large-v2": WHISPER_LARGE_V2}
 LLAMA = {"lmsys/vicuna-7b-v1.5": VICUNA_7B, "lmsys/vicuna-13b-v1.1": VICUNA_13B}
 
 
-def whisper_config(checkpoint: str) -> WhisperConfig:
-    """Return the sizes of a Whisper: of a published name from here, of any other from its files."""
+def whisper_config(checkpoint: str, revision: str | None = None) -> WhisperConfig:
+    """Sizes of a Whisper: of a published name from here, of any other from its files.
+
+    Raises:
+        ValueError: its config.json cannot be read.
+    """
     sizes = WHISPER.get(checkpoint)
-    return WhisperConfig.from_pretrained(checkpoint) if sizes is None else WhisperConfig(**sizes)
+    if sizes is not None:
+        return WhisperConfig(**sizes)
+    return cast(WhisperConfig, read_sizes(WhisperConfig, "model.whisper", checkpoint, revision))
 
 
-def llm_config(checkpoint: str) -> PretrainedConfig:
-    """Return the sizes of a language model: of a published name from here, of any other from its files."""
+def llm_config(checkpoint: str, revision: str | None = None) -> PretrainedConfig:
+    """Sizes of a language model: of a published name from here, of any other from its files; errors as above."""
     sizes = LLAMA.get(checkpoint)
-    return AutoConfig.from_pretrained(checkpoint) if sizes is None else LlamaConfig(**sizes)
+    if sizes is not None:
+        return LlamaConfig(**sizes)
+    return cast(PretrainedConfig, read_sizes(AutoConfig, "model.llm", checkpoint, revision))
+
+
+def read_sizes(kind: Any, key: str, checkpoint: str, revision: str | None) -> Any:
+    """Configuration of a checkpoint in the layout of transformers, its errors in one line under the config's key."""
+    try:
+        return kind.from_pretrained(checkpoint, revision=revision or "main")
+    except Exception as error:  # transformers and the hub's client raise many kinds
+        raise ValueError(f"{key}.checkpoint: {checkpoint} cannot be loaded: {reason(error)}") from error

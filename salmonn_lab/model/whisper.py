@@ -14,7 +14,8 @@ from transformers import WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn_lab.batch import Frames
-from salmonn_lab.model.published import whisper_config
+from salmonn_lab.model.pretrained import load_pretrained
+from salmonn_lab.model.published import read_sizes, whisper_config
 
 SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = 320
@@ -28,6 +29,8 @@ class WhisperConfig:
 
     checkpoint: str = "openai/whisper-large-v2"
     """A folder, a hub name or `asset:NAME`; only the encoder is kept."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub name; null is its main branch. The commit is recorded in the run's provenance."""
 
 
 class WhisperSpeechEncoder(nn.Module):
@@ -43,13 +46,17 @@ class WhisperSpeechEncoder(nn.Module):
     mel_filters: Tensor
     window: Tensor
 
-    def __init__(self, checkpoint: str, *, thirty_seconds: bool, load: bool = True) -> None:
+    def __init__(
+        self, checkpoint: str, revision: str | None = None, *, thirty_seconds: bool, load: bool = True
+    ) -> None:
         super().__init__()
         if load:
-            extractor = WhisperFeatureExtractor.from_pretrained(checkpoint)
-            self.encoder = WhisperModel.from_pretrained(checkpoint, attn_implementation="sdpa").encoder
+            self.encoder = load_pretrained(
+                WhisperModel, "model.whisper", checkpoint, revision, part="encoder.", attn_implementation="sdpa"
+            ).encoder
+            extractor = read_extractor(checkpoint, revision)
         else:
-            config = whisper_config(checkpoint)
+            config = whisper_config(checkpoint, revision)
             extractor = WhisperFeatureExtractor(config.num_mel_bins)
             self.encoder = WhisperEncoder(config)
         self.thirty_seconds = thirty_seconds
@@ -113,3 +120,12 @@ class WhisperSpeechEncoder(nn.Module):
         for layer in encoder.layers:
             hidden = layer(hidden, attention)
         return cast(Tensor, encoder.layer_norm(hidden))
+
+
+def read_extractor(checkpoint: str, revision: str | None) -> WhisperFeatureExtractor:
+    """Settings of Whisper's log-mel.
+
+    Raises:
+        ValueError: preprocessor_config.json cannot be read.
+    """
+    return cast(WhisperFeatureExtractor, read_sizes(WhisperFeatureExtractor, "model.whisper", checkpoint, revision))

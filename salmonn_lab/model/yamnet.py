@@ -12,11 +12,15 @@ from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from salmonn_lab.batch import Frames
+from salmonn_lab.files import read_json_object
+from salmonn_lab.model.pretrained import check_weights
+from salmonn_lab.plain import reason
 
 SAMPLE_RATE = 16_000
 WINDOW, HOP, FFT_SIZE = 400, 160, 512
@@ -96,16 +100,22 @@ class Yamnet(nn.Module):
         for name in ("config.json", "model.safetensors"):
             if not (Path(folder) / name).is_file():
                 raise ValueError(f"{folder} is no YAMNet checkpoint: it has no {name}")
-        config = json.loads((Path(folder) / "config.json").read_text())
+        config = read_json_object(Path(folder) / "config.json")
         if config.get("model_type") != "yamnet":
             raise ValueError(f"{folder}/config.json has model_type {config.get('model_type')!r}, expected 'yamnet'")
-        model = cls(config.get("class_names", ()))
+        names = config.get("class_names", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{folder}/config.json: class_names must be a list of texts, got {names!r:.80}")
+        model, file = cls(names), Path(folder) / "model.safetensors"
         try:
-            model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+            state = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} cannot be read: {reason(error)}") from error
+        check_weights(state, str(file))
+        try:
+            model.load_state_dict(state)
         except RuntimeError as error:
-            raise ValueError(
-                f"{folder}/model.safetensors does not fit YAMNet: {str(error).splitlines()[-1].strip()}"
-            ) from error
+            raise ValueError(f"{file} does not fit YAMNet: {str(error).splitlines()[-1].strip()}") from error
         return model.eval().requires_grad_(False)
 
     @classmethod

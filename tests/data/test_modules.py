@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from salmonn_lab.batch import Batch, Example, Segment
 from salmonn_lab.data.audio import AudioError
+from salmonn_lab.data.dataset import target_ids
 from salmonn_lab.data.features import Clip
 from salmonn_lab.data.manifest import read_manifest, write_manifest
 from salmonn_lab.data.modules import (
@@ -346,3 +347,15 @@ def test_target_pieces_are_those_of_every_training_target_and_the_end(
     for example in read_manifest(clips):
         wanted.update(byte_tokenizer(example.target, add_special_tokens=False)["input_ids"])
     assert data.target_pieces() == sorted(wanted)
+
+
+def test_target_pieces_hold_what_a_special_token_in_a_transcript_is_made_of(
+    module: Module, clips: Path, byte_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    text = f"a {byte_tokenizer.eos_token} b"
+    examples = [dataclasses.replace(example, target=text) for example in read_manifest(clips)]
+    write_manifest(tmp_path / "special.jsonl", examples)
+    data = module(sources=[source(tmp_path / "special.jsonl")])
+    data.setup("fit")
+    assert set(target_ids(byte_tokenizer, text)) <= set(data.target_pieces())
+    assert len(data.target_pieces()) > 4

@@ -27,6 +27,18 @@ def test_published_windows_make_88_tokens_of_17_frames() -> None:
     assert bool(tokens.mask.all())
 
 
+def test_windows_touch_where_no_stride_is_given() -> None:
+    for seconds in (0.333333, 0.5, 1.0, 2.0):
+        config = BridgeConfig(window_seconds=seconds)
+        assert config.stride == config.kernel
+    tokens = bridge(window_seconds=1.0)([frames([1500])])
+    assert tokens.embeds.shape[1] == 30
+    tokens = bridge(window_seconds=1.0, stride_seconds=0.333333)([frames([1500])])
+    assert tokens.embeds.shape[1] == 86
+    with pytest.raises(ValueError, match=r"model\.bridge\.stride_seconds must lie between 0\.02 and 30, got 0"):
+        BridgeConfig(stride_seconds=0.0)
+
+
 def test_half_second_windows_round_as_the_original_does() -> None:
     config = BridgeConfig(window_seconds=0.5, stride_seconds=0.25)
     assert (config.kernel, config.stride) == (25, 12)
