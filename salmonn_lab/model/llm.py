@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -26,7 +27,8 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from salmonn_lab.batch import AudioTokens, Batch
-from salmonn_lab.model.pretrained import check_revision, load_pretrained
+from salmonn_lab.files import read_json_object
+from salmonn_lab.model.pretrained import check_revision, check_size, load_pretrained
 from salmonn_lab.model.published import llm_config
 from salmonn_lab.plain import reason
 
@@ -168,7 +170,7 @@ def keep_differentiable(model: nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            cast(Any, module).support_avx512bf16_for_cpu = False
 
 
 # PEFT is imported where it is used: it brings bitsandbytes where that is installed, and takes seconds that commands
@@ -352,7 +354,11 @@ class LanguageModel(nn.Module):
         sizes = llm_config(config.checkpoint, config.revision)
         if load:
             with torch.device("meta"):  # what does not go is said before minutes of loading
-                check_kind(bare_model(config, sizes), config)
+                bare = bare_model(config, sizes)
+            check_kind(bare, config)
+            check_size("model.llm", config.checkpoint, bare)
+            if (generation := Path(config.checkpoint) / "generation_config.json").is_file():
+                read_json_object(generation)  # transformers leaves out a torn one, and its EOS tokens, in silence
             self.tokenizer = read_tokenizer(config)
             model = load_pretrained(
                 AutoModelForCausalLM,

@@ -9,10 +9,12 @@ from typing import Any
 
 import huggingface_hub
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from salmonn_lab.plain import reason
 
+MOST_WEIGHTS_PER_BYTE = 8
+"""No format has less than a bit for each."""
 SHOWN = 5
 """How many names an error lists."""
 
@@ -65,6 +67,27 @@ def load_pretrained(
     return model
 
 
+def check_size(key: str, checkpoint: str, model: nn.Module) -> None:
+    """Refuse a folder whose config.json makes more weights than its files can hold, before memory is taken for them.
+
+    Args:
+        key: as in `load_pretrained`.
+        checkpoint: a folder; hub names are not checked.
+        model: as the config makes it, on the `meta` device.
+
+    Raises:
+        ValueError: names the checkpoint and both sizes.
+    """
+    files = [file for file in Path(checkpoint).glob("*") if file.suffix in (".safetensors", ".bin")]
+    stored = sum(file.stat().st_size for file in files)
+    weights = sum(weight.numel() for weight in model.parameters())
+    if files and weights > MOST_WEIGHTS_PER_BYTE * stored:
+        raise ValueError(
+            f"{key}.checkpoint: {checkpoint} cannot be used: its config.json makes {weights:,} weights, "
+            f"its files have {stored:,} bytes"
+        )
+
+
 def belongs(name: str, own: Iterable[str]) -> bool:
     """Whether a weight that a model does not take is one of a further layer, or of a layer that it has without it."""
 
@@ -89,8 +112,8 @@ def not_finite(weights: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     """Names of the tensors that hold NaN or infinity, each with what it holds; one pass over memory."""
     faults = []
     for name, weight in weights.items():
-        if weight.is_meta or not weight.is_floating_point() or not weight.numel():
-            continue
+        if weight.is_meta or not weight.is_floating_point() or weight.element_size() < 2 or not weight.numel():
+            continue  # types of 8 bits have no such reduction
         lowest, highest = torch.aminmax(weight.detach())
         if not bool(torch.isfinite(lowest)) or not bool(torch.isfinite(highest)):
             faults.append((name, "holds values that are not finite"))

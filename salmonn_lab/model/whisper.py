@@ -14,7 +14,7 @@ from transformers import WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from salmonn_lab.batch import Frames
-from salmonn_lab.model.pretrained import load_pretrained
+from salmonn_lab.model.pretrained import check_size, load_pretrained
 from salmonn_lab.model.published import read_sizes, whisper_config
 
 SAMPLE_RATE = 16_000
@@ -51,6 +51,8 @@ class WhisperSpeechEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if load:
+            with torch.device("meta"):
+                check_size("model.whisper", checkpoint, WhisperEncoder(whisper_config(checkpoint, revision)))
             self.encoder = load_pretrained(
                 WhisperModel, "model.whisper", checkpoint, revision, part="encoder.", attn_implementation="sdpa"
             ).encoder

@@ -74,6 +74,18 @@ def test_an_llm_with_faulty_weights_is_refused_by_their_names(fault: str, tiny: 
         load(folder)
 
 
+@pytest.mark.parametrize(("part", "key"), [("llm", "vocab_size"), ("whisper", "d_model")])
+def test_a_config_of_more_weights_than_the_files_hold_takes_no_memory(
+    part: str, key: str, tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / part
+    shutil.copytree(tiny / part, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: 1000 * config[key]}))
+    with pytest.raises(ValueError, match=rf"^model\.{part}\.checkpoint: {folder} cannot be used: its config\.json ma"):
+        LOADERS[part](folder)
+
+
 def test_tied_weights_and_what_old_files_keep_beside_them_are_no_fault(tiny: Path, tmp_path: Path) -> None:
     def tie(state: dict[str, Any]) -> None:
         del state[HEAD]
@@ -148,6 +160,17 @@ def test_a_file_of_weights_that_cannot_be_read_is_one_line(
         LOADERS[part](folder)
     assert "\n" not in str(raised.value)
     assert "weights_only" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_torn_generation_config_is_refused_for_its_eos_tokens_would_be_lost(
+    content: str, tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "llm"
+    shutil.copytree(tiny / "llm", folder)
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"^{folder}/generation_config\.json:"):
+        load(folder)
 
 
 @pytest.mark.filterwarnings("ignore")
