@@ -198,7 +198,9 @@ def read_original(path: str | Path) -> Original:
         FileNotFoundError: there is no such file.
         ValueError: the file is torn, holds code, or is no SALMONN checkpoint.
     """
-    return parse_original(read_plain(path), str(path))
+    original = parse_original(read_plain(path), str(path))
+    check_weights(original.weights, str(path))
+    return original
 
 
 def parse_original(loaded: Mapping[str, Any], source: str) -> Original:
@@ -225,7 +227,6 @@ def parse_original(loaded: Mapping[str, Any], source: str) -> Original:
     settings = config.get("model", config)
     if not isinstance(settings, Mapping):
         raise ValueError(f"{source}: the 'model' of its 'config' is a {type(settings).__name__}, not a dict")
-    check_weights(weights, source)
     check_settings(settings, source)
     return Original(weights, leaked, settings, loaded.get("epoch", 0))
 
