@@ -121,11 +121,12 @@ class Original:
     def bridge(self, num_heads: int) -> BridgeConfig:
         """Return the bridge: windows from the configuration, sizes from the shapes; heads are in neither."""
         queries, hidden = self.weights["speech_query_tokens"].shape[1:]
+        window, stride = float(self.setting("second_per_window")), float(self.setting("second_stride"))
         return BridgeConfig(
             level="window" if self.setting("window_level_Qformer") else "sequence",
             num_queries=queries,
-            window_seconds=float(self.setting("second_per_window")),
-            stride_seconds=float(self.setting("second_stride")),
+            window_seconds=window,
+            stride_seconds=None if stride == window else stride,
             num_layers=count_layers(self.weights, "speech_Qformer.bert.encoder.layer."),
             hidden_dim=hidden,
             num_heads=num_heads,
