@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import torch
+from huggingface_hub import try_to_load_from_cache
 from lightning.pytorch.callbacks import Callback
 from rich.markup import escape
 from rich.table import Table
@@ -21,18 +25,22 @@ from torch.utils.data import DataLoader
 from salmonn_lab import benchmarks, report, runs
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import Batch, Example, Prediction
-from salmonn_lab.config import RunConfig, flatten, load_config
+from salmonn_lab.config import MACHINE_KEYS, RunConfig, differences, flatten, load_config
 from salmonn_lab.console import MENDABLE, console, run_command, table
+from salmonn_lab.data.contents import audio_digest
 from salmonn_lab.data.counterfactual import WAVEFORMS, Heard, altered, shuffled
-from salmonn_lab.data.manifest import read_manifest
+from salmonn_lab.data.manifest import cache_folder, read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
-from salmonn_lab.data.modules import SpeechDataModule, benchmark_clips
+from salmonn_lab.data.modules import DataConfig, SpeechDataModule, benchmark_clips
+from salmonn_lab.data.prompts import PromptPool
 from salmonn_lab.encode import examples_of, fill, predicting_trainer
+from salmonn_lab.files import read_json_object, write_atomically
 from salmonn_lab.model.fingerprint import hash_weights
 from salmonn_lab.model.llm import DecodingConfig
+from salmonn_lab.plain import read_plain
 from salmonn_lab.predictions import Answers, read_predictions
 from salmonn_lab.progress import quiet_libraries
-from salmonn_lab.salmonn import Salmonn
+from salmonn_lab.salmonn import ModelConfig, Salmonn
 
 CODE = ("salmonn-lab", "torch", "transformers", "peft")
 """Packages whose next version may answer otherwise."""
@@ -41,8 +49,14 @@ DEAF: dict[Heard, Literal["whisper", "audio_encoder"]] = {
     "no_audio_encoder": "audio_encoder",
 }
 """The encoder that each way of hearing turns off."""
-HOW = ("benchmarks=", "evaluation.before=", "evaluation.benchmarks=", "evaluation.likelihood=", "features=", "trainer.")
-"""What overrides begin with that say how a model is measured, not what it is."""
+HOW = (
+    *MACHINE_KEYS,
+    *("evaluation.before", "evaluation.benchmarks", "evaluation.likelihood", "trainer", "loggers", "checkpoint_every"),
+    *("data.batch_budget", "data.frame_cost", "data.max_batch_size", "data.on_error"),
+)
+"""Keys that say how a model is measured, not what it is; those below them too."""
+LONGEST_NAME = 150
+"""Characters of a variant's folder; a longer name ends in a hash."""
 
 
 class PredictionWriter(Callback):
@@ -80,17 +94,20 @@ class MissingAnswers(lightning.LightningDataModule):
         """Return a loader, or none where every answer is there."""
         trainer = self.trainer
         assert trainer is not None
-        if trainer.is_global_zero and (remark := self.answers.prepare(again=self.again)):
-            console.print(f"{self.benchmark.name}: {remark}")
-        trainer.strategy.barrier()
         examples: Sequence[Example] = read_manifest(resolve(self.benchmark.manifest))
+        ids = [example.id for example in examples]
+        if trainer.is_global_zero and (remark := self.answers.prepare(ids, again=self.again)):
+            console.print(f"{self.benchmark.name}: {remark}", soft_wrap=True)
+        trainer.strategy.barrier()
         answered = self.answers.read()
         if self.heard == "shuffled":
             examples = shuffled(examples)
         missing = [example for example in examples if example.id not in answered]
         if trainer.is_global_zero and answered:
-            hint = "" if missing else "; --again answers them anew"
-            console.print(f"{self.benchmark.name}: {len(answered)} of {len(examples)} answers are there already{hint}")
+            say_what_is_there(self.benchmark, len(examples) - len(missing), len(examples))
+            if strange := sorted(answered.keys() - set(ids)):
+                left_out = f"{len(strange)} answers to ids that the manifest lacks are left out, such as '{strange[0]}'"
+                console.print(f"{self.benchmark.name}: {left_out}", soft_wrap=True)
         if not missing:
             return []
         self.data.trainer = trainer  # the loader splits the examples among the trainer's processes
@@ -98,6 +115,12 @@ class MissingAnswers(lightning.LightningDataModule):
         if trainer.is_global_zero:
             console.print(f"{self.benchmark.name}: {len(missing)} to answer, the longest first, {len(loader)} batches")
         return [loader]
+
+
+def say_what_is_there(benchmark: benchmarks.Benchmark, answered: int, count: int) -> None:
+    """Print how much of a benchmark is answered already."""
+    hint = "" if answered < count else "; --again answers them anew"
+    console.print(f"{benchmark.name}: {answered} of {count} answers are there already{hint}", soft_wrap=True)
 
 
 def data_module(config: RunConfig, model: Salmonn) -> SpeechDataModule:
@@ -113,36 +136,102 @@ def data_module(config: RunConfig, model: Salmonn) -> SpeechDataModule:
     )
 
 
-def model_provenance(model: Salmonn, data: SpeechDataModule, options: dict[str, Any]) -> dict[str, Any]:
-    """Return all that a model's answers depend on, whatever the benchmark: what is equal gives equal answers.
+@dataclass(frozen=True)
+class Subject:
+    """What answers, as far as its answers depend on it."""
+
+    config: ModelConfig
+    """Localized."""
+    weights: Mapping[str, str]
+    """Hashes of the trainable weights, under `learned`, and of each frozen part."""
+    template: str
+    """Around a prompt."""
+    storage: str | None
+    """Of the frames in the feature store; None where the encoders run."""
+    likelihood: bool
+
+
+def subject_of(model: Salmonn, data: SpeechDataModule) -> Subject:
+    """A loaded model with its loaders as what answers."""
+    weights = {"learned": hash_weights(model.trainable_state()), **model.fingerprints()}
+    storage = None if data.features is None else data.features.storage
+    return Subject(model.config, weights, data.template, storage, model.likelihood)
+
+
+def model_provenance(subject: Subject, data: DataConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a model's answers depend on, whatever the benchmark: what is equal gives equal answers.
 
     How many devices there are of which kind, and what shares a batch, does not count.
     """
     return {
-        "model": asdict(model.config),
-        "weights": {"learned": hash_weights(model.trainable_state()), **model.fingerprints()},
-        "data": {key: getattr(data.config, key) for key in ("min_seconds", "max_seconds", "channels")},
-        "frames": None if data.features is None else data.features.storage,
+        "model": asdict(subject.config),
+        "weights": dict(subject.weights),
+        "data": {key: getattr(data, key) for key in ("min_seconds", "max_seconds", "channels")},
+        "frames": subject.storage,
         "trainer": {"precision": runs.settle_precision(options).get("precision")},
-        "likelihood": model.likelihood,
+        "likelihood": subject.likelihood,
         "version": {name: version(name) for name in CODE},
     }
 
 
-def benchmark_provenance(benchmark: benchmarks.Benchmark, data: SpeechDataModule) -> dict[str, Any]:
-    """Return all that answers depend on besides the model: the examples, what is asked, and how text is generated."""
-    path = Path(resolve(benchmark.manifest))
+def benchmark_provenance(benchmark: benchmarks.Benchmark, prompts: PromptPool, template: str) -> dict[str, Any]:
+    """All that answers depend on besides the model: the examples and their audio, the prompt, how text is generated.
+
+    The audio is left out where a file is not there.
+    """
+    manifest = read_manifest(resolve(benchmark.manifest))
     if benchmark.prompt is not None:
         asked = {"every task": benchmark.prompt}
     else:
-        tasks = sorted(read_manifest(path).column("task").unique().to_pylist())
-        data.prompts.check_tasks(tasks, benchmark.name)
-        asked = {task: data.prompts.prompts[task][0] for task in tasks}
+        tasks = sorted(manifest.column("task").unique().to_pylist())
+        prompts.check_tasks(tasks, benchmark.name)
+        asked = {task: prompts.prompts[task][0] for task in tasks}
+    audio = audio_digest(manifest)
     return {
-        "manifest": runs.file_hash(path),
-        "prompt": {task: data.template.replace("{}", prompt) for task, prompt in asked.items()},
+        "manifest": manifest.digest,
+        "manifest_path": manifest_place(benchmark.manifest),
+        **({} if audio is None else {"audio": audio}),
+        "prompt": {task: template.replace("{}", prompt) for task, prompt in asked.items()},
         "decoding": asdict(DecodingConfig(**benchmark.decoding)),
     }
+
+
+def manifest_place(reference: str) -> str:
+    """A benchmark's manifest by a name that is equal from wherever it is asked for."""
+    return reference if reference.startswith(("asset:", "data:")) else str(Path(reference).resolve())
+
+
+def answers_of(
+    benchmark: benchmarks.Benchmark, folder: Path, subject: dict[str, Any], prompts: PromptPool, template: str
+) -> Answers:
+    """The answers of a model to a benchmark, in a folder of predictions.
+
+    Args:
+        benchmark: its manifest is there.
+        folder: of the predictions.
+        subject: provenance of the model's, with what is heard.
+        prompts: of the run.
+        template: around a prompt.
+
+    Raises:
+        ValueError: the folder holds answers to another manifest of the same name.
+    """
+    provenance = flatten(subject | benchmark_provenance(benchmark, prompts, template))
+    answers = Answers(folder / f"{benchmark.name}.jsonl", provenance, benchmark.name)
+    for stored in filter(None, (answers.begun(), answers.whole())):
+        place = stored.get("manifest_path") or stored_manifest(folder.parent / runs.SCORES, benchmark.name)
+        if stored.get("manifest") != provenance["manifest"] and place not in (None, provenance["manifest_path"]):
+            raise ValueError(
+                f"evaluation.benchmarks: {folder} holds answers to {place} under the name '{benchmark.name}', which "
+                f"{benchmark.manifest} would overwrite: give one of the two files another name"
+            )
+    return answers
+
+
+def stored_manifest(scores: Path, name: str) -> str | None:
+    """The manifest of a benchmark that a file of scores names; None where it does not."""
+    found = [result.manifest for result in read_results(scores) if result.benchmark == name and result.manifest]
+    return manifest_place(found[0]) if found else None
 
 
 @contextmanager
@@ -217,19 +306,156 @@ def measure(
             `heard` turns off.
         OSError: if predictions cannot be written, as on a full disk; those that are written are kept.
     """
-    results, made_from = [], model_provenance(model, data, trainer_options)
+    results: list[report.BenchmarkResult] = []
+    subject = subject_of(model, data)
+    remember(subject)
+    made_from = model_provenance(subject, data.config, trainer_options) | {"heard": heard}
     for benchmark in find_benchmarks(names):
-        try:
-            resolve(benchmark.manifest)
-        except FileNotFoundError as error:
-            console.print(f"{benchmark.name}: skipped: {error}")
-            results.append(report.BenchmarkResult(benchmark.name, skipped=str(error)))
+        if (skipped := without_data(benchmark)) is not None:
+            results.append(skipped)
             continue
-        provenance = flatten(made_from | benchmark_provenance(benchmark, data) | {"heard": heard})
-        answers = Answers(folder / f"{benchmark.name}.jsonl", provenance)
+        answers = answers_of(benchmark, folder, made_from, data.prompts, data.template)
         predictions = predict(model, data, benchmark, answers, trainer_options, heard=heard, again=again)
         results.append(report.measure(benchmark, predictions))
     return results
+
+
+def without_data(benchmark: benchmarks.Benchmark) -> report.BenchmarkResult | None:
+    """The result of a benchmark whose data is not there, which is said; None where it is."""
+    try:
+        resolve(benchmark.manifest)
+    except FileNotFoundError as error:
+        console.print(f"{benchmark.name}: skipped: {error}", soft_wrap=True)
+        return report.BenchmarkResult(benchmark.name, skipped=str(error))
+    return None
+
+
+def stored_results(
+    run: runs.Run, checkpoint: Path | None, config: RunConfig, folder: Path, *, heard: Heard
+) -> list[report.BenchmarkResult] | None:
+    """Results of the benchmarks where every answer is there already, which no model needs to be built for.
+
+    Args:
+        run: whose checkpoint it is.
+        checkpoint: another than the run's last one.
+        config: of the run, with what is changed.
+        folder: of the predictions.
+        heard: what the model hears in place of clips.
+
+    Returns:
+        None where an answer is missing or was made from anything else, or where that cannot be told without the model.
+    """
+    rows = find_benchmarks(config.evaluation.benchmarks)
+    local = runs.localize(config)
+    subject = stored_subject(checkpoint or run.checkpoint, local)
+    if subject is None:
+        return None
+    made_from = model_provenance(subject, local.data, config.trainer) | {"heard": heard}
+    prompts = PromptPool.load(local.data.prompts)
+    found: list[tuple[benchmarks.Benchmark, list[Prediction]]] = []
+    for benchmark in rows:
+        with suppress(FileNotFoundError):
+            ids = [example.id for example in read_manifest(resolve(benchmark.manifest))]
+            answers = answers_of(benchmark, folder, made_from, prompts, subject.template)
+            by_id = answers.complete(ids)
+            if by_id is None:
+                return None
+            if runs.first_process() and (remark := answers.prepare(ids)):
+                console.print(f"{benchmark.name}: {remark}", soft_wrap=True)
+            found.append((benchmark, [by_id[id] for id in ids]))
+    predictions = {benchmark.name: answered for benchmark, answered in found}
+    results = []
+    for benchmark in rows:
+        if benchmark.name in predictions:
+            answered = predictions[benchmark.name]
+            say_what_is_there(benchmark, len(answered), len(answered))
+            results.append(report.measure(benchmark, answered))
+        elif (skipped := without_data(benchmark)) is not None:
+            results.append(skipped)
+    return results
+
+
+def stored_subject(checkpoint: Path, config: RunConfig) -> Subject | None:
+    """What a checkpoint answers as, without building its model; None where that cannot be told.
+
+    Frozen parts are those that this machine has loaded before from the same files; a checkpoint that was trained beside
+    others, or is none of this kit's, is left to `runs.load_model` to judge.
+    """
+    known = remembered(config.model)
+    if known is None or not checkpoint.is_file():
+        return None
+    try:
+        stored = read_plain(checkpoint)
+    except ValueError:
+        return None
+    state, beside = stored.get("state_dict"), stored.get("frozen")
+    if not isinstance(state, dict) or not isinstance(beside, dict):
+        return None
+    weights = known["weights"]
+    if any(weights.get(name) != value for name, value in beside.items()):
+        return None
+    if not all(isinstance(weight, Tensor) for weight in state.values()):
+        return None
+    used = config.features is not None and config.evaluation.audio not in WAVEFORMS
+    return Subject(
+        config.model,
+        {"learned": hash_weights(state), **weights},
+        known["template"],
+        config.features_dtype if used else None,
+        config.evaluation.likelihood,
+    )
+
+
+def remember(subject: Subject) -> None:
+    """Keep the hashes of a model's frozen parts, and its template, by the files that they were loaded from."""
+    if runs.first_process() and (place := memory(subject.config)) is not None and not place.is_file():
+        weights = {name: value for name, value in subject.weights.items() if name != "learned"}
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, json.dumps({"weights": weights, "template": subject.template}) + "\n")
+
+
+def remembered(config: ModelConfig) -> dict[str, Any] | None:
+    """What `remember` kept of a model's frozen parts, None where their files are others, or were never loaded here."""
+    place = memory(config)
+    if place is None or not place.is_file():
+        return None
+    try:
+        known = read_json_object(place)
+    except (OSError, ValueError):
+        return None  # it is a cache: the model is built, which writes it anew where it is removed
+    whole = isinstance(known.get("weights"), dict) and isinstance(known.get("template"), str)
+    return known if whole else None
+
+
+def memory(config: ModelConfig) -> Path | None:
+    """The file that `remember` writes, named by all that frozen parts depend on; None where they are not on disk."""
+    facts: list[Any] = [{name: version(name) for name in CODE}, torch.cuda.is_available()]
+    for part in (config.whisper, config.audio_encoder, config.llm):
+        if part is None:
+            continue
+        files = checkpoint_files(part.checkpoint, getattr(part, "revision", None))
+        if not files:
+            return None
+        stamps = [(str(file), (state := file.stat()).st_size, state.st_mtime_ns, state.st_ctime_ns) for file in files]
+        facts.append([asdict(part), stamps])
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / "frozen" / f"{digest[:32]}.json"
+
+
+def checkpoint_files(name: str, revision: str | None) -> list[Path]:
+    """The files of a checkpoint: a file itself, those of a folder, or those that a hub name has in the local cache."""
+    path = Path(name)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        try:
+            cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        except ValueError:  # no name of the hub
+            return []
+        if not isinstance(cached, str):
+            return []
+        path = Path(cached).parent
+    return sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def find_benchmarks(names: Sequence[str]) -> list[benchmarks.Benchmark]:
@@ -277,7 +503,23 @@ def rescore_files(run: runs.Run, folder: Path, scores: Path, names: Sequence[str
     else:
         ordered = [name for name in stored if name in there] + [name for name in there if name not in stored]
         rows = [report.find_benchmark(name, run, stored.get(name)) for name in ordered]
-    return [report.measure(benchmark, read_predictions(there[benchmark.name])) for benchmark in rows]
+    results = []
+    for benchmark in rows:
+        predictions = read_predictions(there[benchmark.name], benchmark.name)
+        for remark in report.disagreements(benchmark, predictions, report.read_examples(benchmark, [])):
+            console.print(remark, soft_wrap=True)
+        results.append(report.measure(benchmark, predictions))
+    return results
+
+
+def set_aside(scores: Path) -> None:
+    """Rename a file of scores that cannot be read, which is said: what predictions tell is scored again."""
+    try:
+        read_results(scores)
+    except ValueError as error:
+        broken = scores.with_suffix(".broken.json")
+        scores.replace(broken)
+        console.print(f"{escape(str(error))}: kept as {broken.name}, and made anew", soft_wrap=True)
 
 
 def read_results(scores: Path) -> list[report.BenchmarkResult]:
@@ -316,13 +558,82 @@ def headline_table(measured: Mapping[str, Sequence[report.BenchmarkResult]]) -> 
 
 
 def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]) -> Path:
-    """Return where results go: a run's own folder, or one of its `variants/` where the model is not as it was trained.
+    """Where results go: a run's own folder, or one of its `variants/` where the model is not as it was trained.
 
-    A variant is named after what differs, such as `model.lora.scale=2.0`.
+    A variant is named after what differs, such as `model.lora.scale=2`. Values decide, not how they are written: 2.0 is
+    2, what the run was trained with is no variant, and neither is what only says where or how it is measured.
     """
-    changes = [key for key in overrides if not key.startswith(HOW)]
-    name = ",".join([*([checkpoint.stem] if checkpoint else []), *sorted(changes)])
-    return run.folder / "variants" / re.sub(r"[^\w.,=-]+", "_", name) if name else run.folder
+    changed = variant_values(run, overrides)
+    pieces = {key: folder_text(f"{key}={value_text(value)}") for key, value in changed.items()}
+    name = ",".join([*([folder_text(checkpoint.stem)] if checkpoint else []), *pieces.values()])
+    if not name:
+        return run.folder
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    variants = run.folder / "variants"
+    # Earlier versions named a variant as its overrides were written.
+    written = {text.partition("=")[0]: folder_text(text) for text in overrides}
+    older = ",".join(
+        [
+            *([checkpoint.stem] if checkpoint else []),
+            *sorted(text for key, text in written.items() if key in changed),
+        ]
+    )
+    for candidate in (name, older, *alike(variants, pieces, changed, checkpoint)):
+        if candidate and (variants / candidate).is_dir():
+            return variants / candidate
+    return variants / name
+
+
+def variant_values(run: runs.Run, overrides: Sequence[str]) -> dict[str, Any]:
+    """The values by dotted key in which a run with overrides is another model than the run."""
+    stored, config = run.config(), load_config([run.config_file], overrides)
+    values = flatten(asdict(config))
+    return {
+        key: values[key]
+        for key in differences(stored, config)
+        if key in values and not any(key == how or key.startswith(f"{how}.") for how in HOW)
+    }
+
+
+def alike(
+    variants: Path, pieces: Mapping[str, str], changed: Mapping[str, Any], checkpoint: Path | None
+) -> Iterator[str]:
+    """Names of the variants there are whose numbers are equal, however they are written."""
+    head = [folder_text(checkpoint.stem)] if checkpoint else []
+    for folder in sorted(variants.glob("*=*")):
+        words = folder.name.split(",")
+        given = dict(word.split("=", 1) for word in words[len(head) :] if "=" in word)
+        if (
+            words[: len(head)] == head
+            and len(given) == len(words) - len(head)
+            and given.keys() == changed.keys()
+            and all(
+                f"{key}={text}" == pieces[key] or number_of(text) == changed[key] is not None
+                for key, text in given.items()
+            )
+        ):
+            yield folder.name
+
+
+def number_of(text: str) -> float | None:
+    """The number that a text is, None where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def value_text(value: Any) -> str:
+    """A value as a variant's name has it: whole numbers without a point, null, true and false as in YAML."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def folder_text(text: str) -> str:
+    """A text as a part of a folder's name."""
+    return re.sub(r"[^\w.,=-]+", "_", text)
 
 
 def ready(run: runs.Run, checkpoint: Path | None, config: RunConfig) -> tuple[Salmonn, SpeechDataModule]:
@@ -339,12 +650,20 @@ def ready(run: runs.Run, checkpoint: Path | None, config: RunConfig) -> tuple[Sa
 def evaluate(
     run: runs.Run, checkpoint: Path | None, overrides: Sequence[str], *, again: bool
 ) -> list[report.BenchmarkResult]:
-    """Measure a run on the benchmarks of its configuration, with `overrides`, and publish what comes out."""
+    """Measure a run on the benchmarks of its configuration, with `overrides`, and publish what comes out.
+
+    Where every answer is there already, no model is built.
+    """
     config = load_config([run.config_file], overrides)
-    model, data = ready(run, checkpoint, config)
     names, heard = config.evaluation.benchmarks, config.evaluation.audio
     folder = destination(run, checkpoint, overrides)
-    results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, heard=heard, again=again)
+    predictions = folder / runs.PREDICTIONS
+    for scores in (run.before, folder / runs.SCORES):
+        read_results(scores)  # a torn one is better known now than after the measuring
+    results = None if again else stored_results(run, checkpoint, config, predictions, heard=heard)
+    if results is None:
+        model, data = ready(run, checkpoint, config)
+        results = measure(model, data, names, predictions, config.trainer, heard=heard, again=again)
     return publish(run, folder, results) if runs.first_process() else results
 
 
@@ -353,6 +672,8 @@ def evaluate_stored(place: Path, checkpoint: Path | None, overrides: Sequence[st
     run = report.owner(place)
     config = load_config([run.config_file], overrides)
     folder = destination(run, checkpoint, overrides) if place == run.folder else place
+    for scores in (run.before, folder / runs.SCORES):
+        set_aside(scores)
     chosen = any(override.startswith("evaluation.benchmarks=") for override in overrides)
     return publish(run, folder, rescore(run, folder, config.evaluation.benchmarks if chosen else ()))
 

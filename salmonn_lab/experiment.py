@@ -30,6 +30,7 @@ import yaml
 
 from salmonn_lab import runs
 from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten, load_configs
+from salmonn_lab.files import read_json_object
 
 SWEEP_FILE = "sweep.py"
 SEED = "seed"
@@ -105,7 +106,10 @@ class Planned:
 
     def error(self) -> str:
         """Return the last words of a run that failed."""
-        return str(json.loads(self.failure.read_text(encoding="utf-8"))["error"])
+        error = read_json_object(self.failure).get("error")
+        if not isinstance(error, str) or not error.strip():
+            raise ValueError(f"{self.failure}: key 'error' must be a text; remove the file to have the run tried again")
+        return error
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,59 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+DEEPEST = 100
+"""Levels of lists and objects in one another that JSON may have: what walks a value by recursion ends at some 300."""
+
+
+def parse_json(line: bytes) -> Any:
+    """Value of a line of JSON, which may begin with a byte order mark.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, nested more than `DEEPEST` deep or holds a number of over 4,300 digits.
+    """
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"malformed JSON: {error.msg}, column {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the line is not UTF-8: {error.reason}") from None
+    except (RecursionError, ValueError) as error:
+        raise ValueError(_too_much(error)) from None
+    check_plain(value, surrogates=True)
+    return value
+
+
+def _too_much(error: Exception) -> str:
+    deep = isinstance(error, RecursionError)
+    return "its JSON is nested too deeply" if deep else "it holds a number of more than 4,300 digits"
+
+
+def check_plain(value: Any, *, surrogates: bool = False) -> None:
+    """Refuse a value of JSON that cannot be written as UTF-8, walked by recursion, or turned into floats.
+
+    Args:
+        value: of numbers, texts, lists and dicts.
+        surrogates: allow texts with half of a surrogate pair.
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    rest = [(value, 1)]
+    while rest:
+        item, depth = rest.pop()
+        if isinstance(item, str):
+            if not surrogates and not item.isascii() and any("\ud800" <= character <= "\udfff" for character in item):
+                raise ValueError("holds half of a surrogate pair")
+        elif isinstance(item, dict | list):
+            if depth > DEEPEST:
+                raise ValueError(f"its JSON is nested too deeply: more than {DEEPEST} levels")
+            rest += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
+            if isinstance(item, dict):
+                rest += [(key, depth) for key in item]
+        elif isinstance(item, int) and item.bit_length() > 1023:
+            raise ValueError(f"holds a number of {len(str(abs(item)))} digits, more than a float can")
+
+
 def read_json(path: Path) -> Any:
     """Value of a JSON file.
 
@@ -58,15 +111,18 @@ def read_json(path: Path) -> Any:
             where there is one, the line are named.
     """
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        value = json.loads(path.read_bytes().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: malformed JSON: {error.msg}, column {error.colno}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: the file is not UTF-8: {error.reason}") from None
-    except RecursionError:
-        raise ValueError(f"{path}: its JSON is nested too deeply") from None
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: {_too_much(error)}") from None
+    try:
+        check_plain(value, surrogates=True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return value
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

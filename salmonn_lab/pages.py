@@ -23,6 +23,9 @@ FEW_LEFT = 0.5
 MISSING = "–"
 """What stands where there is no number."""
 SURROGATE = re.compile("[\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""What a cell begins with that a spreadsheet would work out."""
 
 
 def share(value: float | None) -> str:
@@ -319,7 +322,8 @@ def render_latex(report: Record) -> str:
 
 
 def latex(text: str) -> str:
-    """Return a text as LaTeX that prints it as it is."""
+    """Return a text as LaTeX that prints it as it is, on one line; control characters are left out."""
+    text = CONTROL.sub("", " ".join(text.split()))
     marks = {
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
@@ -330,6 +334,19 @@ def latex(text: str) -> str:
     marks |= {character: f"\\{character}" for character in "&%$#_{}"}
     pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
     return re.sub(pattern, lambda match: marks[match[0]], text)
+
+
+def csv_cells(row: Iterable[Any]) -> list[Any]:
+    """A row's cells as spreadsheets show them: a text that they would take for a formula begins with an apostrophe."""
+    return [
+        f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) and not is_number(cell) else cell
+        for cell in row
+    ]
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is a number, such as -0.5."""
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.ASCII | re.IGNORECASE) is not None
 
 
 def render_csv(report: Record) -> str:
@@ -357,18 +374,20 @@ def render_csv(report: Record) -> str:
             head = score["metric"] == result["headline"]
             published = (result["published"] if head else None) or {"value": None, "source": None}
             writer.writerow(
-                (
-                    *(
-                        result["benchmark"],
-                        score["metric"],
-                        score["value"],
-                        score["low"],
-                        score["high"],
-                        score["count"],
-                        result["expected"],
-                    ),
-                    *(result["before"].get(score["metric"]), result["baseline"] if head else None),
-                    *(published["value"], published["source"], score["signature"]),
+                csv_cells(
+                    (
+                        *(
+                            result["benchmark"],
+                            score["metric"],
+                            score["value"],
+                            score["low"],
+                            score["high"],
+                            score["count"],
+                            result["expected"],
+                        ),
+                        *(result["before"].get(score["metric"]), result["baseline"] if head else None),
+                        *(published["value"], published["source"], score["signature"]),
+                    )
                 )
             )
     return SURROGATE.sub("\ufffd", file.getvalue())

@@ -7,8 +7,8 @@ import base64
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from salmonn_lab.data.audio import SAMPLE_RATE, AudioError, read_audio
 from salmonn_lab.data.features import Reader
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.experiment import SWEEP_FILE, load_experiment
-from salmonn_lab.files import write_atomically
+from salmonn_lab.files import read_json, write_atomically
 from salmonn_lab.metrics.health import KINDS, examine, health
 from salmonn_lab.predictions import read_predictions
 from salmonn_lab.progress import quiet_libraries
@@ -99,30 +99,111 @@ class BenchmarkResult:
         return {key: without_nan(value) for key, value in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> BenchmarkResult:
-        """Return the result that `to_json` was called on."""
+    def from_json(cls, record: Any) -> BenchmarkResult:
+        """Return the result that `to_json` was called on.
 
-        def scores(rows: list[dict[str, Any]] | None) -> list[Score] | None:
-            if rows is None:
-                return None
-            return [Score(**row | {key: number(row[key]) for key in ("value", "low", "high")}) for row in rows]
-
-        def number(value: float | None) -> float:
-            return math.nan if value is None else value
-
-        worst = [
-            WorstItem(item["id"], number(item["value"]), tuple(item["references"]), item["output"])
-            for item in record["worst"]
-        ]
+        Raises:
+            ValueError: the record is anything else; the key is named.
+        """
+        known = {entry.name: entry for entry in fields(cls)}
+        check_object(record, "", known, {"benchmark", "before", "after", "worst", "published"})
+        for key, kinds in RESULT_KINDS.items():
+            if key in record and not is_kind(record[key], kinds):
+                raise ValueError(f"{key} must not be {shown_json(record[key])}")
+        if not all(is_kind(count, (int,)) for count in record.get("health", {}).values()):
+            raise ValueError(f"health must hold counts, got {shown_json(record['health'])}")
+        published = record["published"]
+        if published is not None:
+            check_object(published, "published", PUBLISHED_KINDS)
+            published = Published(number(published["value"]), published["source"])
         return cls(
             **{
                 **record,
-                "before": scores(record["before"]),
-                "after": scores(record["after"]),
-                "worst": tuple(worst),
-                "published": record["published"] and Published(**record["published"]),
+                "before": read_score_rows(record["before"], "before"),
+                "after": read_score_rows(record["after"], "after"),
+                "worst": tuple(
+                    read_worst(item, f"worst[{index}]") for index, item in enumerate(as_list(record["worst"], "worst"))
+                ),
+                "published": published,
             }
         )
+
+
+NUMBER = (int, float, type(None))
+RESULT_KINDS = {
+    "benchmark": (str,),
+    "health": (dict,),
+    "baseline": NUMBER,
+    "skipped": (str, type(None)),
+    "manifest": (str,),
+}
+SCORE_KINDS = {
+    **{"benchmark": (str,), "metric": (str,), "value": NUMBER, "low": NUMBER, "high": NUMBER},
+    **{"count": (int,), "signature": (str,)},
+}
+WORST_KINDS = {"id": (str,), "value": NUMBER, "references": (list,), "output": (str,)}
+PUBLISHED_KINDS = {"value": NUMBER, "source": (str,)}
+
+
+def read_score_rows(rows: Any, where: str) -> list[Score] | None:
+    """Scores in a record of a file of scores, None where it has none; ValueError names what is not in order."""
+    if rows is None:
+        return None
+    scores = []
+    for index, row in enumerate(as_list(rows, where)):
+        check_object(row, f"{where}[{index}]", SCORE_KINDS)
+        scores.append(Score(**row | {key: number(row[key]) for key in ("value", "low", "high")}))
+    return scores
+
+
+def read_worst(row: Any, where: str) -> WorstItem:
+    """Item in a record of a file of scores; ValueError names what is not in order."""
+    check_object(row, where, WORST_KINDS)
+    if not all(isinstance(text, str) for text in row["references"]):
+        raise ValueError(f"{where}.references must hold strings, got {shown_json(row['references'])}")
+    return WorstItem(row["id"], number(row["value"]), tuple(row["references"]), row["output"])
+
+
+def check_object(value: Any, where: str, known: Mapping[str, Any], required: Collection[str] | None = None) -> None:
+    """Refuse what is no object of the known keys, all of them unless `required` names those that must be there.
+
+    Where a key's value in `known` is a tuple, it says of which types its value is.
+    """
+    prefix = f"{where}." if where else ""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where or 'an entry'} must be an object, got {shown_json(value)}")
+    for key in value:
+        if key not in known:
+            raise ValueError(f"unknown key {prefix}{key}")
+    for key in known if required is None else required:
+        if key not in value:
+            raise ValueError(f"missing key {prefix}{key}")
+    for key, kinds in known.items():
+        if isinstance(kinds, tuple) and key in value and not is_kind(value[key], kinds):
+            raise ValueError(f"{prefix}{key} must not be {shown_json(value[key])}")
+
+
+def as_list(value: Any, where: str) -> list[Any]:
+    """A value that is a list; ValueError where it is anything else."""
+    if not isinstance(value, list):
+        raise ValueError(f"{where} must be a list, got {shown_json(value)}")
+    return value
+
+
+def is_kind(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Tell whether a value of JSON is of one of some types; true and false are no numbers."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def shown_json(value: Any) -> str:
+    """A value as a message holds it: as JSON, cut where it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def number(value: float | None) -> float:
+    """A number of a file of scores, where null stands for nan."""
+    return math.nan if value is None else value
 
 
 def measure(benchmark: Benchmark, predictions: Sequence[Prediction]) -> BenchmarkResult:
@@ -164,9 +245,20 @@ def read_scores(path: Path) -> list[BenchmarkResult]:
         FileNotFoundError: there is no such file.
     """
     try:
-        return [BenchmarkResult.from_json(record) for record in json.loads(path.read_text(encoding="utf-8"))]
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not a file of scores: {error!r}") from None
+        return [result_at(index, record) for index, record in enumerate(as_list(read_json(path), "it"))]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a file of scores: {str(error).removeprefix(f'{path}:').strip()}; python -m "
+            "salmonn_lab.evaluate --rescore makes it anew from the predictions"
+        ) from None
+
+
+def result_at(index: int, record: Any) -> BenchmarkResult:
+    """Result that an entry of a file of scores is; ValueError names the entry."""
+    try:
+        return BenchmarkResult.from_json(record)
+    except ValueError as error:
+        raise ValueError(f"[{index}]: {error}") from None
 
 
 def score_rows(results: Iterable[BenchmarkResult]) -> list[tuple[str, ...]]:
@@ -252,6 +344,8 @@ def write_report(folder: Path, other: Path | None = None, players: int = PLAYERS
         ValueError: a benchmark of the predictions is not known any more, or the two runs do not compare.
     """
     report = build(folder, other, players)
+    for remark in report["remarks"]:
+        console.console.print(escape(remark), soft_wrap=True)
     target = folder if other is None else folder / f"against_{other.name}"
     target.mkdir(exist_ok=True)
     write_atomically(target / "report.json", json_text(report))
@@ -299,6 +393,7 @@ RENDERERS = {
 def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
     """Return all that a report says, as JSON has it."""
     run = owner(folder)
+    recorded = run.provenance() if run.provenance_file.is_file() else {}
     stored = stored_results(folder)
     answers, others = read_all(folder), {} if other is None else read_all(other)
     if not answers and not (folder / runs.SCORES).is_file():
@@ -316,8 +411,7 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
         result = analysis.analyze(benchmark, answers[name], examples, before)
         if benchmark.count not in (None, result.count):
             remarks.append(f"{name}: {result.count} of {benchmark.count} published items were answered")
-        if examples and len(examples) != result.count:
-            remarks.append(f"{name}: {result.count} of the {len(examples)} examples of the manifest were answered")
+        remarks += disagreements(benchmark, answers[name], examples)
         results.append(embed(result, examples, clips, players // len(ordered), remarks, read))
         if name in others:
             comparisons.append(analysis.compare(benchmark, answers[name], others[name]))
@@ -336,10 +430,10 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
             if result.skipped is not None
         ],
         "remarks": remarks,
-        "seconds": run.provenance().get("seconds", {}) if run.provenance_file.is_file() else {},
-        "peak_memory_gib": run.provenance().get("peak_memory_gib") if run.provenance_file.is_file() else None,
-        "provenance": list(run.facts().items()) if run.provenance_file.is_file() else [],
-        "config": run.config_file.read_text(encoding="utf-8"),
+        "seconds": recorded.get("seconds", {}),
+        "peak_memory_gib": recorded.get("peak_memory_gib"),
+        "provenance": list(run.facts().items()) if recorded else [],
+        "config": run.config_text(),
         "audio": clips,
     }
     plain: dict[str, Any] = without_nan(report)
@@ -352,6 +446,16 @@ def owner(folder: Path) -> runs.Run:
     return runs.find(folder.parents[1] if inside else folder)
 
 
+def is_experiment(folder: Path) -> bool:
+    """Tell whether a report is of an experiment, whose sweep.py is run to list what it asks for.
+
+    In a folder of a run, or of one of its variants, such a file is not looked at.
+    """
+    whole = folder.resolve()
+    places = [whole, whole.parents[1]] if whole.parent.name == "variants" else [whole]
+    return (folder / SWEEP_FILE).is_file() and not any((place / runs.CONFIG).is_file() for place in places)
+
+
 def stored_results(folder: Path) -> dict[str, BenchmarkResult]:
     """Return what the folder's `scores.json` holds by benchmark, nothing where it has none."""
     path = folder / runs.SCORES
@@ -359,9 +463,49 @@ def stored_results(folder: Path) -> dict[str, BenchmarkResult]:
 
 
 def read_all(folder: Path) -> dict[str, list[Prediction]]:
-    """Return the predictions of a run by benchmark."""
-    found = {file.stem: read_predictions(file) for file in sorted((folder / runs.PREDICTIONS).glob("*.jsonl"))}
+    """Return the predictions of a run by benchmark, those that each file is named after."""
+    files = sorted((folder / runs.PREDICTIONS).glob("*.jsonl"))
+    found = {file.stem: read_predictions(file, file.stem) for file in files}
     return {name: predictions for name, predictions in found.items() if predictions}
+
+
+def disagreements(
+    benchmark: Benchmark, predictions: Sequence[Prediction], examples: Mapping[str, Example]
+) -> list[str]:
+    """Sentences on answers that are not those to a manifest's examples; they are scored as they are.
+
+    Args:
+        benchmark: is named.
+        predictions: each id once.
+        examples: of the manifest by id, empty where it is not there.
+    """
+    if not examples:
+        return []
+    name, answered = benchmark.name, {prediction.id: prediction for prediction in predictions}
+    lost = [id for id in examples if id not in answered]
+    strange = [id for id in answered if id not in examples]
+    edited = [
+        id
+        for id, prediction in answered.items()
+        if id in examples and prediction.references != references_of(examples[id])
+    ]
+    remarks = []
+    if lost:
+        there = len(examples) - len(lost)
+        remarks.append(f"{name}: {there} of the {len(examples)} examples of the manifest were answered")
+    if strange:
+        remarks.append(f"{name}: {len(strange)} answers are to ids that the manifest lacks, such as '{strange[0]}'")
+    if edited:
+        remarks.append(
+            f"{name}: the manifest has other references for {len(edited)} answers, such as '{edited[0]}', than those "
+            "stored beside them, which they are scored by"
+        )
+    return remarks
+
+
+def references_of(example: Example) -> tuple[str, ...]:
+    """The texts that are right for an example."""
+    return example.references or (example.target,)
 
 
 def find_benchmark(name: str, run: runs.Run, stored: BenchmarkResult | None) -> Benchmark:
@@ -434,7 +578,7 @@ def main() -> None:
     parser.add_argument("--players", type=int, default=PLAYERS, help=f"clips in the page (default: {PLAYERS})")
     options = parser.parse_args()
     quiet_libraries()
-    if (options.run / SWEEP_FILE).is_file():
+    if is_experiment(options.run):
         if options.other is not None:
             raise ValueError(f"{options.run} is an experiment, with a baseline of its own: leave {options.other} out")
         console.console.print(f"report: {write_study(options.run)}", soft_wrap=True)

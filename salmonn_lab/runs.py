@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import resource
@@ -26,7 +27,7 @@ from salmonn_lab import assets
 from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
 from salmonn_lab.console import console
 from salmonn_lab.data.modules import reading
-from salmonn_lab.files import write_atomically
+from salmonn_lab.files import read_json_object, write_atomically
 from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
 from salmonn_lab.model.llm import fastest_dtype
 from salmonn_lab.plain import read_plain
@@ -87,8 +88,30 @@ class Run:
         return load_config([self.config_file])
 
     def provenance(self) -> dict[str, Any]:
-        """Read what is recorded so far."""
-        return cast(dict[str, Any], json.loads(self.provenance_file.read_text()))
+        """Facts that are recorded so far.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is torn, or a fact is of another kind; the file and the key are named.
+        """
+        record = read_json_object(self.provenance_file)
+        for key in ("seconds", "part_seconds"):
+            if not isinstance(record.get(key, {}), dict):
+                raise ValueError(f"{self.provenance_file}: key '{key}' must be an object of seconds by part")
+        parts = flatten({key: record.get(key, {}) for key in ("seconds", "part_seconds")})
+        numbers = {key: value for key, value in parts.items() if value != {}}
+        numbers["peak_memory_gib"] = record.get("peak_memory_gib", 0.0)
+        for key, value in numbers.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"{self.provenance_file}: key '{key}' must be a number from 0, got {value!r:.60}")
+        return record
+
+    def config_text(self) -> str:
+        """The stored configuration as it is written."""
+        try:
+            return self.config_file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.config_file}: the file is not UTF-8: {error.reason}") from None
 
     @rank_zero_only
     def record(self, **facts: Any) -> None:

@@ -296,7 +296,7 @@ def read_answers(names: Sequence[str], folders: Mapping[str, Path], remarks: lis
         for run, folder in folders.items():
             path = folder / f"{benchmark.name}.jsonl"
             if path.is_file():
-                given[run] = {prediction.id: prediction for prediction in read_predictions(path)}
+                given[run] = {prediction.id: prediction for prediction in read_predictions(path, benchmark.name)}
         if not given:
             remarks.append(f"{benchmark.name}: no run answered it; its data was not there")
             continue

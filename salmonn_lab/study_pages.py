@@ -18,6 +18,7 @@ from salmonn_lab.pages import (
     SURROGATE,
     Record,
     bullets,
+    csv_cells,
     escaped,
     latex,
     p_value,
@@ -342,7 +343,7 @@ def render_csv(study: Record) -> str:
     axes: Sequence[str] = study["axes"]
     names = ("benchmark", "metric", "value", "low", "high", "spread", "seeds", "count", "signature")
     changes = ("difference", "difference_low", "difference_high", "p", "p_holm", "seconds", "audio_tokens")
-    writer.writerow(("setting", *axes, *names, *changes))
+    writer.writerow(csv_cells(("setting", *axes, *names, *changes)))
     measured = {row["benchmark"]: row for row in study["measurements"]}
     compared = {(row["benchmark"], row["setting"]): row for row in study["comparisons"]}
     for setting in study["settings"]:
@@ -352,13 +353,15 @@ def render_csv(study: Record) -> str:
             head = score["metric"] == row["headline"]
             found = compared.get((score["benchmark"], setting["name"]), {}) if head else {}
             writer.writerow(
-                (
-                    setting["name"],
-                    *(setting["values"].get(axis) for axis in axes),
-                    *(score[key] for key in ("benchmark", "metric", "value", "low", "high", "spread")),
-                    *(setting["done"], row["count"], row["signatures"][score["metric"]]),
-                    *(found.get(key) for key in ("value", "low", "high", "p", "p_holm")),
-                    *(cost.get("total_seconds"), cost.get("tokens")),
+                csv_cells(
+                    (
+                        setting["name"],
+                        *(setting["values"].get(axis) for axis in axes),
+                        *(score[key] for key in ("benchmark", "metric", "value", "low", "high", "spread")),
+                        *(setting["done"], row["count"], row["signatures"][score["metric"]]),
+                        *(found.get(key) for key in ("value", "low", "high", "p", "p_holm")),
+                        *(cost.get("total_seconds"), cost.get("tokens")),
+                    )
                 )
             )
     return SURROGATE.sub("\ufffd", file.getvalue())

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from salmonn_lab import report, runs
-from salmonn_lab.config import load_config
+from salmonn_lab.config import RunConfig, load_config
 from salmonn_lab.console import console, run_command
 from salmonn_lab.data.counterfactual import Heard
-from salmonn_lab.evaluate import DEAF, destination, full_keys, joined, measure, ready
+from salmonn_lab.evaluate import DEAF, destination, full_keys, joined, measure, read_results, ready, stored_results
 from salmonn_lab.progress import quiet_libraries
 from salmonn_lab.salmonn import ModelConfig
 from salmonn_lab.study import Variant, study_of_variants
@@ -71,23 +71,45 @@ def measure_run(run: runs.Run, changes: Sequence[Change], overrides: Sequence[st
     What is answered already is kept, so a call that was stopped goes on.
     """
     config = load_config([run.config_file], ["evaluation.likelihood=true", *overrides])
-    model, data = ready(run, None, config)
-    names = config.evaluation.benchmarks
-    trained = None if model.config.lora is None else model.config.lora.alpha / model.config.lora.rank
-    folders = {}
-    for change in changes:
-        if change.scale is not None and model.config.lora is None:
-            raise ValueError(f"{run.folder} was trained without LoRA: there is no scale to change")
-        if model.config.lora is not None and trained is not None:
-            model.config.lora.scale = change.scale
-            model.llm.set_lora_scale(trained if change.scale is None else change.scale)
-        folder = destination(run, None, [*overrides, *change.overrides])
+    lora = config.model.lora
+    if lora is None and any(change.scale is not None for change in changes):
+        raise ValueError(f"{run.folder} was trained without LoRA: there is no scale to change")
+    folders = {change: destination(run, None, [*overrides, *change.overrides]) for change in changes}
+    for folder in folders.values():
+        read_results(folder / runs.SCORES)  # a torn one is better known now than after the measuring
+    stored = stored_changes(run, config, folders)
+    if stored is None:
+        model, data = ready(run, None, config)
+        trained = None if lora is None else lora.alpha / lora.rank
+    for change, folder in folders.items():
         console.print(f"[bold]{run.folder}: {change.name}")
-        results = measure(model, data, names, folder / runs.PREDICTIONS, config.trainer, heard=change.heard)
+        if stored is None:
+            if model.config.lora is not None and trained is not None:
+                model.config.lora.scale = change.scale
+                model.llm.set_lora_scale(trained if change.scale is None else change.scale)
+            names, predictions = config.evaluation.benchmarks, folder / runs.PREDICTIONS
+            results = measure(model, data, names, predictions, config.trainer, heard=change.heard)
+        else:
+            results = stored[change]
         if runs.first_process():
             report.write_scores(folder / runs.SCORES, joined(folder / runs.SCORES, results))
-        folders[change] = folder
     return folders
+
+
+def stored_changes(
+    run: runs.Run, config: RunConfig, folders: Mapping[Change, Path]
+) -> dict[Change, list[report.BenchmarkResult]] | None:
+    """Results of every change, where all is answered already and no model needs to be built; None else."""
+    found = {}
+    for change, folder in folders.items():
+        lora = config.model.lora
+        model = replace(config.model, lora=None if lora is None else replace(lora, scale=change.scale))
+        varied = replace(config, model=model)
+        results = stored_results(run, None, varied, folder / runs.PREDICTIONS, heard=change.heard)
+        if results is None:
+            return None
+        found[change] = results
+    return found
 
 
 def vary(

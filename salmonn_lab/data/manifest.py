@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
+import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
-from salmonn_lab.batch import Example, Segment
+from salmonn_lab.batch import GENERATION, LIKELIHOOD, Example, Segment
+from salmonn_lab.files import check_plain, parse_json, read_json_object
 
 KEYS = ("id", "audio", "task", "target", "question", "references", "duration", "meta")
 SEGMENT_KEYS = ("path", "offset", "duration")
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
         "meta": pa.string(),  # JSON: free-form
     }
 )
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Raise it whenever `SCHEMA` or the checks change: cached tables of older versions are then left alone."""
 ROWS_AT_ONCE = 10_000
 
@@ -45,8 +46,10 @@ ROWS_AT_ONCE = 10_000
 class Manifest(Sequence[Example]):
     """The examples of one manifest, memory-mapped: an example is made when it is asked for."""
 
-    def __init__(self, path: Path, table: datasets.Dataset) -> None:
+    def __init__(self, path: Path, table: datasets.Dataset, digest: str) -> None:
         self.path = path
+        self.digest = digest
+        """sha256 of the file."""
         self.table = table.with_format("arrow")
         self._folder = path.parent.absolute()
 
@@ -101,12 +104,17 @@ def read_manifest(path: str | Path) -> Manifest:
         raise ValueError(f"{path}: no such manifest")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    cached = Path(datasets.config.HF_DATASETS_CACHE) / "salmonn_lab" / f"{digest}-v{CACHE_VERSION}.arrow"
+    cached = cache_folder() / f"{digest}-v{CACHE_VERSION}.arrow"
     cached.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{cached}.lock"):  # of several processes, one reads the lines and the others wait
         if not cached.exists():
             _write_table(path, cached)
-    return Manifest(path, datasets.Dataset.from_file(str(cached)))
+    return Manifest(path, datasets.Dataset.from_file(str(cached)), digest)
+
+
+def cache_folder() -> Path:
+    """Folder of what this machine knows of files and would find out again: within the cache of `datasets`."""
+    return Path(datasets.config.HF_DATASETS_CACHE) / "salmonn_lab"
 
 
 def write_manifest(path: str | Path, examples: Iterable[Example]) -> None:
@@ -215,21 +223,14 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Any]]:
             if not line.strip():
                 continue
             try:
-                yield f"{path}:{number}", json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: malformed JSON: {error.msg}, column {error.colno}") from None
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path}:{number}: the line is not UTF-8: {error.reason}") from None
+                yield f"{path}:{number}", parse_json(line)
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: {error}") from None
 
 
 def _read_original(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the original SALMONN's annotations as records of ours (dataset.py of the original)."""
-    try:
-        annotations = json.loads(path.read_text(encoding="utf-8-sig"))["annotation"]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: malformed JSON: {error.msg}, column {error.colno}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: the file is not UTF-8: {error.reason}") from None
+    annotations = read_json_object(path)["annotation"]
     if not isinstance(annotations, list):
         raise ValueError(f"{path}: key 'annotation' must be a list, got {_kind(annotations)}")
     uses: dict[str, int] = {}
@@ -272,6 +273,7 @@ def _row(record: Any) -> dict[str, Any]:
     references = record.get("references") or []
     if not isinstance(references, list) or not all(isinstance(reference, str) for reference in references):
         raise ValueError("key 'references' must be a list of strings")
+    _check_plain("references", references)
     if len(references) > 1 and not all(reference.strip() for reference in references):
         raise ValueError("key 'references' holds an empty text beside others, so that an empty output would be right")
     if not record.get("target") and not references:
@@ -279,6 +281,13 @@ def _row(record: Any) -> dict[str, Any]:
     meta = record.get("meta") or {}
     if not isinstance(meta, dict):
         raise ValueError(f"key 'meta' must be an object, got {_kind(meta)}")
+    for key in (GENERATION, LIKELIHOOD):
+        if key in meta:
+            raise ValueError(f"key 'meta.{key}' is reserved for what is noted beside an answer; rename it")
+    choices = meta.get("choices")
+    if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
+        raise ValueError("key 'meta.choices' must be a list of strings")
+    _check_plain("meta", meta)
     audio = record["audio"]
     duration = _number(record, "duration")
     if duration is not None and duration <= 0:
@@ -290,6 +299,13 @@ def _row(record: Any) -> dict[str, Any]:
         "duration": duration,
         "meta": json.dumps(meta),
     }
+
+
+def _check_plain(key: str, value: Any) -> None:
+    try:
+        check_plain(value)
+    except ValueError as error:
+        raise ValueError(f"key '{key}' {error}") from None
 
 
 def _segment(part: Any) -> dict[str, Any]:
@@ -345,8 +361,8 @@ def _number(record: Mapping[str, Any], key: str, prefix: str = "") -> float | No
     value = record.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"key '{prefix}{key}' must be a number of seconds, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"key '{prefix}{key}' must be a number of seconds, got {repr(value)[:60]}")
     return float(value)
 
 

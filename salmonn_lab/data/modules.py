@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -213,6 +215,7 @@ class SpeechDataModule(lightning.LightningDataModule):
         """
         assert self._training is not None, "setup('fit') comes first"
         assert self._plan is not None
+        self._check_contents()
         if self._restored and self._restored["plan"] != self._fingerprint():
             raise ValueError(
                 "cannot resume: the checkpoint's batches are not this run's, because the data, the seed, optim.align, "
@@ -266,8 +269,41 @@ class SpeechDataModule(lightning.LightningDataModule):
         return self._loader(self._dataset(examples, "predict", prompts), plan)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many batches each process has trained on, and a hash of what their order depends on."""
-        return {} if self._plan is None else {"consumed": self._consumed(), "plan": self._fingerprint()}
+        """Return how many batches each process has trained on, and hashes of their order and of what they hold."""
+        if self._plan is None:
+            return {}
+        return {"consumed": self._consumed(), "plan": self._fingerprint(), "contents": self.contents()}
+
+    def contents(self) -> dict[str, str]:
+        """Hash of what is trained and validated on, by key of the configuration: every line of a manifest, prompts."""
+        assert self._training is not None, "setup('fit') comes first"
+        digests = {}
+        for key, mixture in (("data.sources", self._training), ("data.validation", self._validation)):
+            sources = len(self.config.sources if key == "data.sources" else self.config.validation)
+            for index, manifest in enumerate([] if mixture is None else mixture.manifests[:sources]):
+                digests[f"{key}[{index}].manifest"] = manifest.digest
+        asked = {task: list(self.prompts.prompts[task]) for task in self._training.tasks()}
+        digests["data.prompts"] = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        return digests
+
+    def _check_contents(self) -> None:
+        """Refuse to go on with a checkpoint where files hold something else than what was trained on before it."""
+        stored = self._restored.get("contents")  # checkpoints of earlier versions have none
+        if not isinstance(stored, dict):
+            return
+        files = {
+            f"{key}[{index}].manifest": source.manifest
+            for key, sources in (("data.sources", self.config.sources), ("data.validation", self.config.validation))
+            for index, source in enumerate(sources)
+        }
+        files["data.prompts"] = self.config.prompts or "the kit's own prompts"
+        changed = [key for key, digest in self.contents().items() if stored.get(key, digest) != digest]
+        if changed:
+            raise ValueError(
+                "cannot resume: what the checkpoint was trained on has been edited since: "
+                f"{', '.join(f'{key} ({files[key]})' for key in changed)}; restore it, or start a new run from the "
+                "checkpoint's weights with init_from"
+            )
 
     def _fingerprint(self) -> str:
         assert self._plan is not None
