@@ -106,6 +106,8 @@ def activate(
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_manifest(stories, told)
+    else:
+        console.print(f"{stories} is there already: no story is told, whatever clips, scale and lengths are asked for")
     return fit(activation_config(run, stories, folder, count))
 
 

@@ -154,8 +154,9 @@ def read_yaml(path: Path) -> DictConfig:
         raise FileNotFoundError(f"no config file {path}")
     try:
         loaded = OmegaConf.load(path)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such day
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise ValueError(f"{path}: {reason}") from None
     if not isinstance(loaded, DictConfig):
         raise ValueError(f"{path}: expected `key: value` lines")
     return loaded

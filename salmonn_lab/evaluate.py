@@ -325,7 +325,7 @@ def without_data(benchmark: benchmarks.Benchmark) -> report.BenchmarkResult | No
     try:
         resolve(benchmark.manifest)
     except FileNotFoundError as error:
-        console.print(f"{benchmark.name}: skipped: {error}", soft_wrap=True)
+        console.print(escape(f"{benchmark.name}: skipped: {error}"), soft_wrap=True)
         return report.BenchmarkResult(benchmark.name, skipped=str(error))
     return None
 
@@ -361,7 +361,7 @@ def stored_results(
             if by_id is None:
                 return None
             if runs.first_process() and (remark := answers.prepare(ids)):
-                console.print(f"{benchmark.name}: {remark}", soft_wrap=True)
+                console.print(escape(f"{benchmark.name}: {remark}"), soft_wrap=True)
             found.append((benchmark, [by_id[id] for id in ids]))
     predictions = {benchmark.name: answered for benchmark, answered in found}
     results = []
@@ -507,8 +507,9 @@ def rescore_files(run: runs.Run, folder: Path, scores: Path, names: Sequence[str
     for benchmark in rows:
         predictions = read_predictions(there[benchmark.name], benchmark.name)
         for remark in report.disagreements(benchmark, predictions, report.read_examples(benchmark, [])):
-            console.print(remark, soft_wrap=True)
-        results.append(report.measure(benchmark, predictions))
+            console.print(escape(remark), soft_wrap=True)
+        with report.about(there[benchmark.name]):
+            results.append(report.measure(benchmark, predictions))
     return results
 
 

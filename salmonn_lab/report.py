@@ -7,7 +7,8 @@ import base64
 import io
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -408,13 +409,15 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
         benchmark = find_benchmark(name, run, stored.get(name))
         examples = read_examples(benchmark, remarks)
         before = {score.metric: score.value for score in (stored[name].before or ())} if name in stored else {}
-        result = analysis.analyze(benchmark, answers[name], examples, before)
+        with about(folder / runs.PREDICTIONS / f"{name}.jsonl"):
+            result = analysis.analyze(benchmark, answers[name], examples, before)
         if benchmark.count not in (None, result.count):
             remarks.append(f"{name}: {result.count} of {benchmark.count} published items were answered")
         remarks += disagreements(benchmark, answers[name], examples)
         results.append(embed(result, examples, clips, players // len(ordered), remarks, read))
         if name in others:
-            comparisons.append(analysis.compare(benchmark, answers[name], others[name]))
+            with about(folder / runs.PREDICTIONS / f"{name}.jsonl"):
+                comparisons.append(analysis.compare(benchmark, answers[name], others[name]))
     if other is not None and not comparisons:
         raise ValueError(f"{folder} and {other} have no benchmark in common")
     report = {
@@ -444,6 +447,15 @@ def owner(folder: Path) -> runs.Run:
     """Return the run that a folder is, or that it is a variant of."""
     inside = folder.parent.name == "variants" and not (folder / runs.CONFIG).is_file()
     return runs.find(folder.parents[1] if inside else folder)
+
+
+@contextmanager
+def about(predictions: Path) -> Iterator[None]:
+    """Name a file of predictions in errors of scoring what it holds, which name an item alone."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{predictions}: {error}") from error
 
 
 def is_experiment(folder: Path) -> bool:

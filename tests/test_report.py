@@ -9,6 +9,8 @@ import json
 import math
 import re
 import shutil
+import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,13 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from salmonn_lab import benchmarks, pages
+from salmonn_lab import benchmarks, pages, report, study_pages
 from salmonn_lab.batch import Example, Prediction, Score, Segment
 from salmonn_lab.benchmarks import BENCHMARKS, Published
 from salmonn_lab.config import RunConfig, to_yaml
 from salmonn_lab.data.manifest import read_manifest, write_manifest
 from salmonn_lab.data.modules import DataConfig
-from salmonn_lab.predictions import write_predictions
+from salmonn_lab.predictions import read_predictions, write_predictions
 from salmonn_lab.report import (
     BenchmarkResult,
     WorstItem,
@@ -437,6 +439,7 @@ def test_a_score_of_fewer_items_than_were_published_says_so_on_every_page(
     monkeypatch.setenv("SALMONN_LAB_DATA", str(tmp_path))
     folder = make_run(tmp_path / "run", corpus, ["one two", "three", "four five six", "seven", "eight nine"])
     answers = predict(("he said no", "HE SAID NO"), ("one", "TWO"))
+    answers = [replace(prediction, benchmark="librispeech_test_clean") for prediction in answers]
     write_predictions(folder / "predictions" / "librispeech_test_clean.jsonl", answers)
     page = write_report(folder)
     report = report_of(page)
@@ -460,6 +463,160 @@ def test_a_clip_that_is_gone_is_remarked_on(tmp_path: Path, corpus: Path) -> Non
     report = report_of(write_report(make_run(tmp_path / "run", manifest, ["y"])))
     assert report["remarks"] == ["corpus: 1 clips could not be read"]
     assert report["audio"] == {}
+
+
+def test_answers_that_are_not_those_to_the_manifest_are_said(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run(tmp_path / "run", corpus, ["one two", "three", "four", "seven"])
+    path = folder / "predictions" / "corpus.jsonl"
+    first, second, *rest = read_predictions(path)
+    write_predictions(path, [replace(first, id="clip-9"), replace(second, references=("tree",)), *rest])
+    page = write_report(folder)
+    remarks = [
+        "corpus: 3 of the 5 examples of the manifest were answered",
+        "corpus: 1 answers are to ids that the manifest lacks, such as 'clip-9'",
+        "corpus: the manifest has other references for 1 answers, such as 'clip-1', than those stored beside them, "
+        "which they are scored by",
+    ]
+    assert report_of(page)["remarks"] == remarks
+    said = " ".join(capsys.readouterr().err.split())
+    assert all(remark in said for remark in remarks)
+
+
+def test_predictions_that_are_not_in_order_are_refused_with_file_and_line(run: Path) -> None:
+    path = run / "predictions" / "corpus.jsonl"
+    lines = path.read_text().splitlines()
+    for record, message in (
+        ({**json.loads(lines[1]), "references": "turn on the light"}, r":2: key 'references' must be a list of one"),
+        (json.loads(lines[0]), r":2: key 'id': 'clip-0' was already used at .*corpus\.jsonl:1"),
+        (
+            {**json.loads(lines[1]), "benchmark": "asterisk"},
+            r":2: key 'benchmark' must be 'corpus' here, got 'asterisk'",
+        ),
+    ):
+        path.write_text("\n".join([lines[0], json.dumps(record), *lines[2:]]) + "\n")
+        with pytest.raises(ValueError, match=rf"corpus\.jsonl{message}"):
+            write_report(run)
+
+
+def test_what_cannot_be_scored_is_named_by_its_file(tmp_path: Path, corpus: Path) -> None:
+    note = {"likelihood": {"reference": [-1.0, 2], "choices": [[-1.0, 2]]}, "choices": ["other"]}
+    folder = make_run(tmp_path / "run", corpus, ["one", "two"])
+    path = folder / "predictions" / "corpus.jsonl"
+    write_predictions(path, [replace(prediction, meta=note) for prediction in read_predictions(path)])
+    with pytest.raises(ValueError, match=r"corpus\.jsonl: item 'clip-0': none of the references"):
+        write_report(folder)
+
+
+@pytest.mark.parametrize("variant", [False, True])
+def test_a_sweep_file_in_a_run_is_not_executed(
+    run: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, variant: bool
+) -> None:
+    folder = run
+    if variant:
+        folder = make_run(run / "variants" / "model.lora.scale=2", corpus, ["one two"])
+        (folder / "config.yaml").unlink()
+    planted = folder / "sweep.py"
+    planted.write_text(f"import pathlib\npathlib.Path({str(folder / 'executed')!r}).touch()\n")
+    for words in ([str(folder)], [".", "--players", "0"]):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["report", *words])
+        report.main()
+    assert not (folder / "executed").exists()
+    assert report_of(folder / "report.html")["results"][0]["benchmark"] == "corpus"
+
+
+def test_cells_that_a_spreadsheet_would_work_out_are_texts(run: Path) -> None:
+    result = report_of(write_report(run))
+    (row,) = result["results"]
+    for text in ("=1+1", "+cmd", "-cmd", "@SUM(1)", "\tx", "\rx", "＝1"):
+        row["benchmark"] = text
+        for score in row["scores"]:
+            score["value"] = -0.5
+        cells = next(csv.DictReader(io.StringIO(pages.render_csv(result), newline="")))
+        assert (cells["benchmark"], cells["value"]) == (f"'{text}", "-0.5")
+    assert pages.csv_cells(["-0.5", "1e-3", -1, None, "plain", "-x"]) == ["-0.5", "1e-3", -1, None, "plain", "'-x"]
+
+
+def test_cells_of_an_experiment_are_texts_too() -> None:
+    score = {"benchmark": "=b", "metric": "wer", "value": -0.5, "low": 0.0, "high": 1.0, "spread": None}
+    study = {
+        "axes": ["=axis", "lr"],
+        "measurements": [{"benchmark": "=b", "headline": "wer", "count": 5, "signatures": {"wer": "@s"}}],
+        "comparisons": [],
+        "settings": [
+            {"name": "=HYPERLINK(1)", "values": {"=axis": "=2", "lr": "-1"}, "done": 1, "scores": [score], "cost": None}
+        ],
+    }
+    head, row = csv.reader(io.StringIO(study_pages.render_csv(study)))
+    assert head[:3] == ["setting", "'=axis", "lr"]
+    assert row[:6] == ["'=HYPERLINK(1)", "'=2", "-1", "'=b", "wer", "-0.5"]
+    assert row[11] == "'@s"
+
+
+def test_a_row_of_latex_is_one_line_whatever_the_names(run: Path) -> None:
+    result = report_of(write_report(run))
+    result["results"][0]["benchmark"] = "a\nb\r\u2028c\x00\x1b\\input{x}"
+    rows = [line for line in pages.render_latex(result).splitlines() if "wer" in line]
+    assert len(rows) == 1
+    assert rows[0].startswith(r"a b c\textbackslash{}input\{x\} & wer & ")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"after": {"a": 1}}, r"\[0\]: after must be a list, got {\"a\": 1}"),
+        ({"after": [3]}, r"\[0\]: after\[0\] must be an object, got 3"),
+        ({"after": [{**SCORE.__dict__, "count": "5"}]}, r"\[0\]: after\[0\]\.count must not be \"5\""),
+        ({"after": [{**SCORE.__dict__, "value": True}]}, r"\[0\]: after\[0\]\.value must not be true"),
+        ({"before": [{"benchmark": "b"}]}, r"\[0\]: missing key before\[0\]\.metric"),
+        ({"worst": [{"id": 1, "value": 1, "references": [], "output": ""}]}, r"\[0\]: worst\[0\]\.id must not be 1"),
+        ({"health": {"empty": "no"}}, r"\[0\]: health must hold counts"),
+        ({"published": {"value": "5", "source": ""}}, r"\[0\]: published\.value must not be \"5\""),
+        ({"benchmark": None}, r"\[0\]: benchmark must not be null"),
+        ({"extra": 1}, r"\[0\]: unknown key extra"),
+        ({"before": [{**SCORE.__dict__, "signature": "wer|other"}]}, r"\[0\]: asterisk: wer before and after do not"),
+    ],
+)
+def test_scores_of_another_shape_are_refused_with_file_key_and_remedy(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps([{**RESULT.to_json(), **change}]))
+    with pytest.raises(ValueError, match=rf"s\.json is not a file of scores: {message}.*--rescore makes it anew"):
+        read_scores(tmp_path / "s.json")
+
+
+def test_a_run_whose_files_are_torn_is_refused_with_the_file(run: Path) -> None:
+    for name, content, message in (
+        ("provenance.json", b'{"seconds": {"training": 2', r"provenance\.json:1: malformed JSON"),
+        ("provenance.json", b"[1]", r"provenance\.json: expected a JSON object, got list"),
+        ("provenance.json", b'{"seconds": [1]}', r"provenance\.json: key 'seconds' must be an object"),
+        ("provenance.json", b'{"seconds": {"a": NaN}}', r"provenance\.json: key 'seconds.a' must be a number from 0"),
+        ("provenance.json", b'{"peak_memory_gib": "x"}', r"provenance\.json: key 'peak_memory_gib' must be a number"),
+        (
+            "provenance.json",
+            b'{"git": ' + b"[" * 3000 + b"]" * 3000 + b"}",
+            r"provenance\.json: its JSON is nested too",
+        ),
+        (
+            "provenance.json",
+            b'{"git": ' + b"9" * 5000 + b"}",
+            r"provenance\.json: it holds a number of more than 4,300",
+        ),
+        ("provenance.json", b'{"git": ' + b"9" * 400 + b"}", r"provenance\.json: holds a number of 400 digits"),
+        ("config.yaml", b"\xff\xfe", r"config\.yaml"),
+        ("config.yaml", b"[1]", r"config\.yaml: expected `key: value` lines"),
+        ("config.yaml", b"a: [", r"config\.yaml"),
+    ):
+        kept = (run / name).read_bytes()
+        (run / name).write_bytes(content)
+        (run / "scores.json").unlink(missing_ok=True)  # so that the configuration is needed to find the manifest
+        if name == "provenance.json":
+            write_scores(run / "scores.json", [BenchmarkResult("corpus", skipped="x")])
+        with pytest.raises(ValueError, match=message):
+            write_report(run)
+        (run / name).write_bytes(kept)
 
 
 def test_a_variant_of_a_run_has_a_report_too(run: Path, corpus: Path) -> None:
