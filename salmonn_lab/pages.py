@@ -24,7 +24,7 @@ MISSING = "–"
 """What stands where there is no number."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+FORMULA = tuple("=+-@\t＝＋－＠")
 """What a cell begins with that a spreadsheet would work out."""
 
 
@@ -337,11 +337,15 @@ def latex(text: str) -> str:
 
 
 def csv_cells(row: Iterable[Any]) -> list[Any]:
-    """A row's cells as spreadsheets show them: a text that they would take for a formula begins with an apostrophe."""
-    return [
-        f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) and not is_number(cell) else cell
-        for cell in row
-    ]
+    """A row's cells on one line; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    return [csv_text(cell) if isinstance(cell, str) else cell for cell in row]
+
+
+def csv_text(text: str) -> str:
+    """A text as a cell of CSV holds it."""
+    text = re.sub(r"[\r\n]+", " ", text)
+    formula = text.lstrip(" ").startswith(FORMULA) and not is_number(text)
+    return f"'{text}" if formula else text
 
 
 def is_number(text: str) -> bool:

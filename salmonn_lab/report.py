@@ -422,7 +422,7 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
         raise ValueError(f"{folder} and {other} have no benchmark in common")
     report = {
         "version": VERSION,
-        "title": folder.name if folder == run.folder else f"{run.folder.name}: {folder.name}",
+        "title": name_of(folder) if folder == run.folder else f"{name_of(run.folder)}: {name_of(folder)}",
         "other": other.name if other else None,
         "method": METHOD,
         "results": [asdict(result) for result in results],
@@ -445,8 +445,14 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
 
 def owner(folder: Path) -> runs.Run:
     """Return the run that a folder is, or that it is a variant of."""
-    inside = folder.parent.name == "variants" and not (folder / runs.CONFIG).is_file()
-    return runs.find(folder.parents[1] if inside else folder)
+    whole = folder.resolve()
+    inside = whole.parent.name == "variants" and not (folder / runs.CONFIG).is_file()
+    return runs.find(whole.parents[1] if inside else folder)
+
+
+def name_of(folder: Path) -> str:
+    """A folder's name, however it is asked for, such as by `.`."""
+    return folder.resolve().name
 
 
 @contextmanager

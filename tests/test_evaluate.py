@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from samples import SHORT
 
@@ -41,6 +42,10 @@ class KilledError(BaseException):
 @pytest.fixture
 def run(settings: Path) -> runs.Run:
     """Return a run whose checkpoint holds the weights that it began with."""
+    return make_run(settings)
+
+
+def make_run(settings: Path) -> runs.Run:
     made = runs.start(load_config([settings]), resume=False)
     model = Salmonn(made.config().model, seed=1)
     made.checkpoint.parent.mkdir(parents=True)
@@ -236,7 +241,14 @@ def change_weights(run: runs.Run, corpus: Path, monkeypatch: pytest.MonkeyPatch)
     torch.save(checkpoint, run.checkpoint)
 
 
+def change_audio(run: runs.Run, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = corpus.parent / "4.flac"
+    samples, rate = soundfile.read(clip, dtype="float32")
+    soundfile.write(clip, samples[::-1], rate)
+
+
 CHANGES = {
+    "audio": change_audio,
     "decoding.max_new_tokens": change_decoding,
     "prompt.asr": change_prompt,
     "manifest": change_manifest,
@@ -286,6 +298,157 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("a model was built")
 
     monkeypatch.setattr(Salmonn, "__init__", refuse)
+
+
+def test_a_finished_benchmark_needs_no_model(
+    run: runs.Run, corpus: Path, tmp_path: Path, measure: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--run", run.folder, f"benchmarks=[{corpus},data:librispeech/test_clean]"]
+    monkeypatch.setenv("SALMONN_LAB_DATA", str(tmp_path / "nothing"))
+    first = measure(*arguments)
+    scores, provenance = run.scores.read_text(), run.provenance_file.read_text()
+    monkeypatch.setattr(Salmonn, "__init__", lambda *_, **__: pytest.fail("a model was built"))
+    again = measure(*arguments)
+    assert "corpus: 5 of 5 answers are there already; --again answers them anew" in again
+    assert again[again.index("Results of") :] == first[first.index("Results of") :]
+    assert (run.scores.read_text(), run.provenance_file.read_text()) == (scores, provenance)
+    for changed in (["--again"], ["evaluation.audio=mute"], ["model.lora.scale=2"], ["evaluation.likelihood=true"]):
+        with pytest.raises(pytest.fail.Exception, match="a model was built"):
+            measure(*arguments, *changed)
+    change_weights(run, corpus, monkeypatch)
+    with pytest.raises(pytest.fail.Exception, match="a model was built"):
+        measure(*arguments)
+
+
+def test_a_finished_benchmark_whose_frozen_weights_or_answers_changed_needs_the_model(
+    settings: Path, tiny: Path, corpus: Path, tmp_path: Path, measure: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny / "llm", tmp_path / "llm")
+    settings.write_text(settings.read_text().replace(str(tiny / "llm"), str(tmp_path / "llm")))
+    run = make_run(settings)
+    arguments = ["--run", run.folder, f"benchmarks=[{corpus}]"]
+    measure(*arguments)
+    answers = run.predictions / "corpus.jsonl"
+    lines = answers.read_text().splitlines(keepends=True)
+    answers.write_text("".join(lines[:3]))
+    said = measure(*arguments)
+    assert f"corpus: {answers} lacks 2 of 5 answers, such as that to 'clip-3'" in said
+    assert "corpus: 3 of 5 answers are there already" in said
+    assert [prediction.id for prediction in read_predictions(answers)] == [f"clip-{index}" for index in range(5)]
+    weights = next((tmp_path / "llm").glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 1
+    weights.write_bytes(content)
+    with monkeypatch.context() as patch:
+        patch.setattr(Salmonn, "__init__", lambda *_, **__: pytest.fail("a model was built"))
+        with pytest.raises(pytest.fail.Exception, match="a model was built"):
+            measure(*arguments)
+
+
+def test_answers_whose_audio_was_not_recorded_are_kept_and_a_moved_corpus_is_the_same(
+    run: runs.Run, corpus: Path, tmp_path: Path, measure: Evaluate, answered: Count
+) -> None:
+    measure("--run", run.folder, f"benchmarks=[{corpus}]")
+    assert len(answered()) == 5
+    provenance = run.predictions / "corpus.provenance.json"
+    record = json.loads(provenance.read_text())
+    audio = record.pop("audio")
+    record.pop("manifest_path")
+    provenance.write_text(json.dumps(record))
+    said = measure("--run", run.folder, f"benchmarks=[{corpus}]")
+    assert "corpus: the stored answers do not say what audio they were made from: taken to be today's" in said
+    assert json.loads(provenance.read_text())["audio"] == audio
+    shutil.copytree(corpus.parent, tmp_path / "moved")
+    assert "5 of 5 answers are there already" in measure(
+        "--run", run.folder, f"benchmarks=[{tmp_path}/moved/corpus.jsonl]"
+    )
+    (tmp_path / "moved" / "2.flac").unlink()
+    assert "5 of 5 answers are there already" in measure(
+        "--run", run.folder, f"benchmarks=[{tmp_path}/moved/corpus.jsonl]"
+    )
+    assert answered() == []
+
+
+def test_another_manifest_of_the_same_name_does_not_overwrite_answers(
+    run: runs.Run, corpus: Path, tmp_path: Path, measure: Evaluate
+) -> None:
+    measure("--run", run.folder, f"benchmarks=[{corpus}]")
+    shutil.copytree(corpus.parent, tmp_path / "other")
+    other = tmp_path / "other" / "corpus.jsonl"
+    other.write_text("".join(other.read_text().splitlines(keepends=True)[:2]))
+    kept = (run.predictions / "corpus.jsonl").read_bytes()
+    message = rf"holds answers to {corpus} under the name 'corpus', which {other} would overwrite"
+    for changed in ([], ["--again"]):
+        with pytest.raises(ValueError, match=message):
+            measure("--run", run.folder, f"benchmarks=[{other}]", *changed)
+    provenance = run.predictions / "corpus.provenance.json"
+    record = json.loads(provenance.read_text())
+    del record["manifest_path"]  # as answers of earlier versions; scores.json names the manifest
+    provenance.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=message):
+        measure("--run", run.folder, f"benchmarks=[{other}]")
+    assert (run.predictions / "corpus.jsonl").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], None),
+        (["data.num_workers=3", "out_dir=x", "features=store", "trainer.devices=2", "data.predict_scale=4"], None),
+        (
+            ["data.max_batch_size=1", "evaluation.benchmarks=[a]", "evaluation.likelihood=true", "loggers.csv=null"],
+            None,
+        ),
+        (["model.lora.scale=null", "evaluation.audio=clip", "seed=1", "seed=01"], None),
+        (["model.lora.scale=2"], "model.lora.scale=2"),
+        (["model.lora.scale=2.0"], "model.lora.scale=2"),
+        (["model.lora.scale=2e0"], "model.lora.scale=2"),
+        (["model.lora={scale: 2}"], "model.lora.scale=2"),
+        (["model.lora.scale=4", "model.lora.scale=2", "data.num_workers=1"], "model.lora.scale=2"),
+        (["model.lora.scale=0.25"], "model.lora.scale=0.25"),
+        (["model.lora=null"], "model.lora=null"),
+        (["evaluation.audio=mute", "model.lora.scale=1"], "evaluation.audio=mute,model.lora.scale=1"),
+    ],
+)
+def test_a_variant_is_named_by_the_values_that_differ(run: runs.Run, overrides: list[str], name: str | None) -> None:
+    assert evaluate.destination(run, None, overrides) == (run.folder / "variants" / name if name else run.folder)
+
+
+def test_a_variant_of_an_earlier_version_is_found_however_its_number_is_written(run: runs.Run) -> None:
+    folder = run.folder / "variants" / "evaluation.audio=mute,model.lora.scale=2.0"
+    folder.mkdir(parents=True)
+    for scale in ("2", "2.0", "2.00", "2e0"):
+        assert evaluate.destination(run, None, [f"model.lora.scale={scale}", "evaluation.audio=mute"]) == folder
+    for others in (["model.lora.scale=2"], ["model.lora.scale=2.5", "evaluation.audio=mute"]):
+        assert evaluate.destination(run, None, others) != folder
+    best = evaluate.destination(run, run.folder / "best.ckpt", ["model.lora.scale=2", "evaluation.audio=mute"])
+    assert best.name == "best,evaluation.audio=mute,model.lora.scale=2"
+
+
+def test_scores_that_are_torn_are_refused_before_measuring_and_made_anew_by_rescoring(
+    run: runs.Run, corpus: Path, measure: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure("--run", run.folder, f"benchmarks=[{corpus}]")
+    scores = run.scores.read_text()
+    monkeypatch.setattr(Salmonn, "__init__", lambda *_, **__: pytest.fail("a model was built"))
+    run.scores.write_text(scores[:100])
+    with pytest.raises(ValueError, match=r"scores\.json is not a file of scores: .* --rescore makes it anew"):
+        measure("--run", run.folder, f"benchmarks=[{corpus}]")
+    said = measure("--rescore", "--run", run.folder, f"benchmarks=[{corpus}]")
+    assert "kept as scores.broken.json, and made anew" in said
+    assert run.scores.read_text() == scores
+    assert (run.folder / "scores.broken.json").read_text() == scores[:100]
+
+
+def test_rescoring_says_where_the_manifest_has_other_references(
+    run: runs.Run, corpus: Path, tmp_path: Path, measure: Evaluate, no_model: None
+) -> None:
+    own = tmp_path / "corpus.jsonl"
+    own.write_text(corpus.read_text().replace('"three"', '"tree"').replace('"audio": "', f'"audio": "{corpus.parent}/'))
+    outputs = [Prediction(example.id, "corpus", "", "", (example.target,)) for example in read_manifest(corpus)]
+    write_predictions(run.predictions / "corpus.jsonl", outputs)
+    said = measure("--rescore", "--run", run.folder, f"benchmarks=[{own}]")
+    assert "corpus: the manifest has other references for 1 answers, such as 'clip-1', than those stored" in said
 
 
 def wer_of(folder: Path, key: str = "after") -> float:

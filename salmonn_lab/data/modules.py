@@ -196,6 +196,7 @@ class SpeechDataModule(lightning.LightningDataModule):
         self._plan: Plan | None = None
         self._warm_up: WarmUp | None = None
         self._restored: dict[str, Any] = {}
+        self._contents: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
         """Open the manifests, check what can be checked without audio, and plan the batches."""
@@ -206,6 +207,8 @@ class SpeechDataModule(lightning.LightningDataModule):
             self._plan, self._warm_up = self._plan_training(self._training)
         if stage in ("fit", "validate") and self.config.validation:
             self._validation = self._open("validation")
+        if stage == "fit":
+            self._contents = self._hash_contents()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader that starts at the first batch not yet trained on.
@@ -272,9 +275,9 @@ class SpeechDataModule(lightning.LightningDataModule):
         """Return how many batches each process has trained on, and hashes of their order and of what they hold."""
         if self._plan is None:
             return {}
-        return {"consumed": self._consumed(), "plan": self._fingerprint(), "contents": self.contents()}
+        return {"consumed": self._consumed(), "plan": self._fingerprint(), "contents": self._contents}
 
-    def contents(self) -> dict[str, str]:
+    def _hash_contents(self) -> dict[str, str]:
         """Hash of what is trained and validated on, by key of the configuration: every line of a manifest, prompts."""
         assert self._training is not None, "setup('fit') comes first"
         digests = {}
@@ -297,7 +300,7 @@ class SpeechDataModule(lightning.LightningDataModule):
             for index, source in enumerate(sources)
         }
         files["data.prompts"] = self.config.prompts or "the kit's own prompts"
-        changed = [key for key, digest in self.contents().items() if stored.get(key, digest) != digest]
+        changed = [key for key, digest in self._contents.items() if stored.get(key, digest) != digest]
         if changed:
             raise ValueError(
                 "cannot resume: what the checkpoint was trained on has been edited since: "

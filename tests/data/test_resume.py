@@ -251,3 +251,56 @@ def test_two_processes_share_out_the_batches_and_resume(bench: Bench) -> None:
     for straight, *resumed in ranks:
         for done, rest in zip((half - 1, half, half + 1), resumed, strict=True):
             assert straight[:done] + rest == straight
+
+
+def copied(bench: Bench, name: str) -> Path:
+    """Copy the manifest of the corpus to another folder; its audio stays."""
+    path = bench.folder / name / bench.clips.name
+    path.parent.mkdir()
+    path.write_text(bench.clips.read_text().replace('"audio": "', f'"audio": "{bench.clips.parent}/'))
+    return path
+
+
+def state_of(data: SpeechDataModule) -> dict[str, Any]:
+    data.setup("fit")
+    return data.state_dict()
+
+
+def resume_from(data: SpeechDataModule, state: dict[str, Any]) -> None:
+    data.setup("fit")
+    data.load_state_dict(json.loads(json.dumps(state)))
+    data.train_dataloader()
+
+
+def test_edited_data_of_equal_length_is_not_resumed_in_silence(bench: Bench) -> None:
+    bench.clips = copied(bench, "first")
+    state = state_of(bench.data())
+    lines = bench.clips.read_text().splitlines()
+    record = json.loads(lines[3])
+    edited = record["target"][::-1]
+    assert edited != record["target"]
+    lines[3] = json.dumps({**record, "target": edited})
+    bench.clips.write_text("\n".join(lines) + "\n")
+    with pytest.raises(
+        ValueError, match=rf"cannot resume: .*data\.sources\[0\]\.manifest \({bench.clips}\); restore it"
+    ):
+        resume_from(bench.data(), state)
+    del state["contents"]  # as in checkpoints of earlier versions
+    resume_from(bench.data(), state)
+
+
+def test_edited_validation_and_prompts_are_named_and_moved_data_is_the_same(bench: Bench) -> None:
+    first, prompts = copied(bench, "first"), bench.folder / "prompts.json"
+    own = bench.data().prompts.prompts
+    prompts.write_text(json.dumps({task: list(own[task]) for task in own}))
+    options = {"validation": [SourceConfig(str(first))], "prompts": str(prompts)}
+    state = state_of(bench.data(**options))
+    moved = bench.folder / "moved.jsonl"
+    moved.write_text(first.read_text())
+    resume_from(bench.data(**{**options, "validation": [SourceConfig(str(moved))]}), state)
+    first.write_text(first.read_text().replace('"id": "c0"', '"id": "cx"'))
+    with pytest.raises(ValueError, match=r"edited since: data\.validation\[0\]\.manifest"):
+        resume_from(bench.data(**options), state)
+    prompts.write_text(prompts.read_text().replace("?", "!"))
+    with pytest.raises(ValueError, match=r"data\.validation\[0\]\.manifest \(.*\), data\.prompts \(.*prompts\.json\)"):
+        resume_from(bench.data(**options), state)
