@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from salmonn_lab import benchmarks, report, runs
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import Batch, Example, Prediction
-from salmonn_lab.config import MACHINE_KEYS, RunConfig, differences, flatten, load_config
+from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten, load_config
 from salmonn_lab.console import MENDABLE, console, run_command, table
 from salmonn_lab.data.contents import audio_digest
 from salmonn_lab.data.counterfactual import WAVEFORMS, Heard, altered, shuffled
@@ -588,12 +588,13 @@ def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]
 
 def variant_values(run: runs.Run, overrides: Sequence[str]) -> dict[str, Any]:
     """The values by dotted key in which a run with overrides is another model than the run."""
-    stored, config = run.config(), load_config([run.config_file], overrides)
-    values = flatten(asdict(config))
+    stored = flatten(asdict(run.config()))
+    values = flatten(asdict(load_config([run.config_file], overrides)))
     return {
-        key: values[key]
-        for key in differences(stored, config)
-        if key in values and not any(key == how or key.startswith(f"{how}.") for how in HOW)
+        key: value
+        for key, value in sorted(values.items())
+        if (key not in stored or stored[key] != value)
+        and not any(key == how or key.startswith(f"{how}.") for how in HOW)
     }
 
 

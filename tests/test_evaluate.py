@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from salmonn_lab.batch import Batch, Prediction
 from salmonn_lab.config import load_config
 from salmonn_lab.console import run_command
 from salmonn_lab.data.manifest import read_manifest
+from salmonn_lab.data.prompts import PromptPool
 from salmonn_lab.fit import fit
 from salmonn_lab.metrics.wer import ErrorRate
 from salmonn_lab.predictions import Answers, read_predictions, write_predictions
@@ -303,7 +305,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_finished_benchmark_needs_no_model(
     run: runs.Run, corpus: Path, tmp_path: Path, measure: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["--run", run.folder, f"benchmarks=[{corpus},data:librispeech/test_clean]"]
+    arguments = ["--run", run.folder, f"benchmarks=[{corpus},librispeech_test_clean]"]
     monkeypatch.setenv("SALMONN_LAB_DATA", str(tmp_path / "nothing"))
     first = measure(*arguments)
     scores, provenance = run.scores.read_text(), run.provenance_file.read_text()
@@ -370,24 +372,28 @@ def test_answers_whose_audio_was_not_recorded_are_kept_and_a_moved_corpus_is_the
 
 
 def test_another_manifest_of_the_same_name_does_not_overwrite_answers(
-    run: runs.Run, corpus: Path, tmp_path: Path, measure: Evaluate
+    run: runs.Run, corpus: Path, tmp_path: Path, measure: Evaluate, no_model: None
 ) -> None:
-    measure("--run", run.folder, f"benchmarks=[{corpus}]")
     shutil.copytree(corpus.parent, tmp_path / "other")
     other = tmp_path / "other" / "corpus.jsonl"
-    other.write_text("".join(other.read_text().splitlines(keepends=True)[:2]))
-    kept = (run.predictions / "corpus.jsonl").read_bytes()
+    asked = partial(evaluate.answers_of, folder=run.predictions, subject={}, prompts=PromptPool.load(), template="{}")
+    stored = asked(benchmarks.find(str(corpus)))
+    stored.prepare()
     message = rf"holds answers to {corpus} under the name 'corpus', which {other} would overwrite"
-    for changed in ([], ["--again"]):
-        with pytest.raises(ValueError, match=message):
-            measure("--run", run.folder, f"benchmarks=[{other}]", *changed)
-    provenance = run.predictions / "corpus.provenance.json"
-    record = json.loads(provenance.read_text())
-    del record["manifest_path"]  # as answers of earlier versions; scores.json names the manifest
-    provenance.write_text(json.dumps(record))
+    asked(benchmarks.find(str(other)))  # a copy is the same
+    other.write_text("".join(other.read_text().splitlines(keepends=True)[:2]))
     with pytest.raises(ValueError, match=message):
-        measure("--run", run.folder, f"benchmarks=[{other}]")
-    assert (run.predictions / "corpus.jsonl").read_bytes() == kept
+        asked(benchmarks.find(str(other)))
+    outputs = [Prediction(example.id, "corpus", "", "", (example.target,)) for example in read_manifest(corpus)]
+    stored.finish(outputs)
+    with pytest.raises(ValueError, match=message):
+        asked(benchmarks.find(str(other)))
+    measure("--rescore", "--run", run.folder, f"benchmarks=[{corpus}]")
+    record = json.loads(stored.provenance_file.read_text())
+    del record["manifest_path"]  # as answers of earlier versions; scores.json names the manifest
+    stored.provenance_file.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=message):
+        asked(benchmarks.find(str(other)))
 
 
 @pytest.mark.parametrize(
@@ -426,11 +432,12 @@ def test_a_variant_of_an_earlier_version_is_found_however_its_number_is_written(
 
 
 def test_scores_that_are_torn_are_refused_before_measuring_and_made_anew_by_rescoring(
-    run: runs.Run, corpus: Path, measure: Evaluate, monkeypatch: pytest.MonkeyPatch
+    run: runs.Run, corpus: Path, measure: Evaluate, no_model: None
 ) -> None:
-    measure("--run", run.folder, f"benchmarks=[{corpus}]")
+    outputs = [Prediction(example.id, "corpus", "", "", (example.target,)) for example in read_manifest(corpus)]
+    write_predictions(run.predictions / "corpus.jsonl", outputs)
+    measure("--rescore", "--run", run.folder, f"benchmarks=[{corpus}]")
     scores = run.scores.read_text()
-    monkeypatch.setattr(Salmonn, "__init__", lambda *_, **__: pytest.fail("a model was built"))
     run.scores.write_text(scores[:100])
     with pytest.raises(ValueError, match=r"scores\.json is not a file of scores: .* --rescore makes it anew"):
         measure("--run", run.folder, f"benchmarks=[{corpus}]")
