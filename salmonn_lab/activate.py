@@ -107,7 +107,8 @@ def activate(
         folder.mkdir(parents=True, exist_ok=True)
         write_manifest(stories, told)
     else:
-        console.print(f"{stories} is there already: no story is told, whatever clips, scale and lengths are asked for")
+        told_before = "is there already: no story is told, whatever clips, scale and lengths are asked for"
+        console.print(f"{stories} {told_before}", soft_wrap=True)
     return fit(activation_config(run, stories, folder, count))
 
 

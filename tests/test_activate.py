@@ -9,10 +9,11 @@ from salmonn_lab import activate as command
 from salmonn_lab.activate import activate, activation_config
 from salmonn_lab.batch import Prediction
 from salmonn_lab.config import load_config
-from salmonn_lab.data.manifest import read_manifest
+from salmonn_lab.data.manifest import read_manifest, write_manifest
+from salmonn_lab.data.modules import SourceConfig
 from salmonn_lab.fit import fit
 from salmonn_lab.plain import read_plain
-from salmonn_lab.runs import Run
+from salmonn_lab.runs import Run, start
 from salmonn_lab.salmonn import Salmonn
 
 OPTIONS = {"scale": 2.0, "count": 3, "shortest": 4, "tokens": 8}
@@ -61,3 +62,15 @@ def test_training_on_stories_starts_from_the_run_and_takes_a_step_each(trained: 
     assert (config.trainer["max_steps"], config.data.max_batch_size) == (12, 1)
     assert config.model == trained.config().model
     assert command.STORIES == 12
+
+
+def test_stories_that_are_there_are_trained_on_and_that_is_said(
+    settings: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = start(load_config([settings]), resume=False)
+    stories = tmp_path / "new" / "stories.jsonl"
+    write_manifest(stories, read_manifest(corpus))
+    monkeypatch.setattr(command, "fit", lambda config: config)
+    config = activate(run, corpus, stories.parent, **OPTIONS)  # type: ignore[arg-type]
+    assert config.data.sources == [SourceConfig(str(stories))]  # type: ignore[attr-defined]
+    assert "stories.jsonl is there already: no story is told" in " ".join(capsys.readouterr().err.split())

@@ -245,3 +245,21 @@ def test_an_experiment_may_merge_several_files(tmp_path: Path) -> None:
     values: dict[str, Any] = {"base": ["a.yaml", "b.yaml"], "runs": [{}], "baseline": {}}
     assert Sweep(**values).files == ("a.yaml", "b.yaml")
     assert Sweep(**values | {"base": "a.yaml"}).files == ("a.yaml",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"code": 2, "err', "malformed JSON"),
+        ("[1]", "expected a JSON object, got list"),
+        ('{"code": 2}', "key 'error' must be a text; remove the file to have the run tried again"),
+        ('{"error": 7}', "key 'error' must be a text"),
+        ('{"error": " "}', "key 'error' must be a text"),
+    ],
+)
+def test_a_torn_or_foreign_record_of_a_failure_is_named(tmp_path: Path, content: str, message: str) -> None:
+    planned = load_experiment(write(tmp_path / "e", QUERIES)).planned[0]
+    planned.folder.mkdir(parents=True)
+    planned.failure.write_text(content)
+    with pytest.raises(ValueError, match=rf"failed\.json.*: {message}"):
+        planned.error()

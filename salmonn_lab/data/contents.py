@@ -21,8 +21,8 @@ def audio_digest(manifest: Manifest) -> str | None:
     """Hash of the files that a manifest's examples play, in their order; None where a file is not there.
 
     Where the files lie does not count. A file is read once: its hash is kept in the cache of manifests, and trusted
-    as long as size and time of modification are those of before. Of 5,000 clips of 10 s as FLAC (0.9 GB) the first
-    call takes 3 s where they are in memory, and later ones 0.2 s.
+    as long as size and time of modification are those of before. For 5,000 clips of 180 kB the first call takes
+    1.3 s of a processor and as long as the disk needs for 0.9 GB, later ones 0.2 s.
     """
     names = [segment.path for example in manifest for segment in example.audio]
     digests = file_digests(dict.fromkeys(names), manifest.path)

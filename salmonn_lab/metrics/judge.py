@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from salmonn_lab.files import parse_json
 from salmonn_lab.metrics.item import ItemMetric, Statistics, check_items, per_item, ratio
 
 Judge = Callable[[str], str]
@@ -89,8 +91,10 @@ class AnswerCache:
         if self.path.exists():
             whole = self._read()
             # The next answer must not be appended to half of another.
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
+            if whole < self.path.stat().st_size:
+                warnings.warn(f"{self.path}: cut off the last line, which is torn", stacklevel=2)
+                with self.path.open("r+b") as file:
+                    file.truncate(whole)
 
     def _read(self) -> int:
         """Fill the answers, and return how many bytes of the file are whole lines."""
@@ -98,11 +102,14 @@ class AnswerCache:
         lines = data.split(b"\n")
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                record = json.loads(line)
-                if record["model"] == self.model:
-                    self.answers[record["prompt"]] = record["answer"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{self.path}:{number}: not an answer of a judge: {error!r}") from None
+                record = parse_json(line)
+            except ValueError as error:
+                raise ValueError(f"{self.path}:{number}: not an answer of a judge: {error}") from None
+            keys = ("model", "prompt", "answer")
+            if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in keys):
+                raise ValueError(f"{self.path}:{number}: not an answer of a judge: {', '.join(keys)} must be strings")
+            if record["model"] == self.model:
+                self.answers[record["prompt"]] = record["answer"]
         return len(data) - len(lines[-1])
 
     def ask(self, judge: Judge, prompt: str) -> str:

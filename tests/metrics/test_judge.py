@@ -70,14 +70,18 @@ def test_a_torn_last_line_is_asked_again(cut: int, tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
     judge = Scripted("Rating: 2")
-    rating(judge, path).update(["a", "b"], [["x"], ["y"]], ["1", "2"])
+    with pytest.warns(UserWarning, match=r"answers\.jsonl: cut off the last line, which is torn"):
+        metric = rating(judge, path)
+    metric.update(["a", "b"], [["x"], ["y"]], ["1", "2"])
     assert len(judge.prompts) == 1
     assert path.read_bytes() == whole
 
 
 def test_a_line_in_the_middle_that_is_no_answer_is_refused_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
-    for line in ("{", "[]", '{"model": "scripted"}'):
+    deep = '{"model": ' + 3000 * "[" + 3000 * "]" + "}"
+    wrong = '{"model": "scripted", "prompt": "p", "answer": 4}'
+    for line in ("{", "[]", '{"model": "scripted"}', '{"model": "other", "prompt": null, "answer": ""}', wrong, deep):
         path.write_text(f'{{"model": "m", "prompt": "p", "answer": "a"}}\n{line}\n')
         with pytest.raises(ValueError, match=r"answers\.jsonl:2: not an answer of a judge"):
             AnswerCache(path, "scripted")
