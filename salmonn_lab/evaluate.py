@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from salmonn_lab import benchmarks, report, runs
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import Batch, Example, Prediction
-from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten, load_config
+from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten
 from salmonn_lab.console import MENDABLE, console, run_command, table
 from salmonn_lab.data.contents import audio_digest
 from salmonn_lab.data.counterfactual import WAVEFORMS, Heard, altered, shuffled
@@ -589,7 +589,7 @@ def destination(run: runs.Run, checkpoint: Path | None, overrides: Sequence[str]
 def variant_values(run: runs.Run, overrides: Sequence[str]) -> dict[str, Any]:
     """The values by dotted key in which a run with overrides is another model than the run."""
     stored = flatten(asdict(run.config()))
-    values = flatten(asdict(load_config([run.config_file], overrides)))
+    values = flatten(asdict(run.config(overrides)))
     return {
         key: value
         for key, value in sorted(values.items())
@@ -656,7 +656,7 @@ def evaluate(
 
     Where every answer is there already, no model is built.
     """
-    config = load_config([run.config_file], overrides)
+    config = run.config(overrides)
     names, heard = config.evaluation.benchmarks, config.evaluation.audio
     folder = destination(run, checkpoint, overrides)
     predictions = folder / runs.PREDICTIONS
@@ -672,7 +672,7 @@ def evaluate(
 def evaluate_stored(place: Path, checkpoint: Path | None, overrides: Sequence[str]) -> list[report.BenchmarkResult]:
     """Score what a run, or one of its variants, has answered; without `benchmarks` among the overrides, all of it."""
     run = report.owner(place)
-    config = load_config([run.config_file], overrides)
+    config = run.config(overrides)
     folder = destination(run, checkpoint, overrides) if place == run.folder else place
     for scores in (run.before, folder / runs.SCORES):
         set_aside(scores)

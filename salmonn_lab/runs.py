@@ -11,7 +11,7 @@ import platform
 import resource
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -83,9 +83,18 @@ class Run:
         """Scores of the trained model, those of the untrained one beside them."""
         return self.folder / SCORES
 
-    def config(self) -> RunConfig:
-        """Read the stored configuration."""
-        return load_config([self.config_file])
+    def config(self, overrides: Sequence[str] = ()) -> RunConfig:
+        """The stored configuration, with `key=value` overrides.
+
+        Raises:
+            ValueError: as in `load_config`; what is wrong with the stored file names it.
+        """
+        try:
+            config = load_config([self.config_file])
+        except ValueError as error:
+            known = str(error).startswith(str(self.config_file))
+            raise ValueError(str(error) if known else f"{self.config_file}: {error}") from None
+        return load_config([self.config_file], overrides) if overrides else config
 
     def provenance(self) -> dict[str, Any]:
         """Facts that are recorded so far.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from salmonn_lab import report, runs
-from salmonn_lab.config import RunConfig, load_config
+from salmonn_lab.config import RunConfig
 from salmonn_lab.console import console, run_command
 from salmonn_lab.data.counterfactual import Heard
 from salmonn_lab.evaluate import DEAF, destination, full_keys, joined, measure, read_results, ready, stored_results
@@ -70,7 +70,7 @@ def measure_run(run: runs.Run, changes: Sequence[Change], overrides: Sequence[st
 
     What is answered already is kept, so a call that was stopped goes on.
     """
-    config = load_config([run.config_file], ["evaluation.likelihood=true", *overrides])
+    config = run.config(["evaluation.likelihood=true", *overrides])
     lora = config.model.lora
     if lora is None and any(change.scale is not None for change in changes):
         raise ValueError(f"{run.folder} was trained without LoRA: there is no scale to change")
@@ -149,7 +149,7 @@ def vary(
         )
         for change in changes
     ]
-    names = load_config([found[0].config_file], overrides).evaluation.benchmarks
+    names = found[0].config(overrides).evaluation.benchmarks
     out.mkdir(parents=True, exist_ok=True)
     study = study_of_variants(", ".join(folders), QUESTION, names, variants)
     return report.write_study_pages(out, study)
