@@ -29,6 +29,7 @@ from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten
 from salmonn_lab.console import MENDABLE, console, run_command, table
 from salmonn_lab.data.contents import audio_digest
 from salmonn_lab.data.counterfactual import WAVEFORMS, Heard, altered, shuffled
+from salmonn_lab.data.features import READING
 from salmonn_lab.data.manifest import cache_folder, read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
 from salmonn_lab.data.modules import DataConfig, SpeechDataModule, benchmark_clips
@@ -177,7 +178,7 @@ def model_provenance(subject: Subject, data: DataConfig, options: Mapping[str, A
 def benchmark_provenance(benchmark: benchmarks.Benchmark, prompts: PromptPool, template: str) -> dict[str, Any]:
     """All that answers depend on besides the model: the examples and their audio, the prompt, how text is generated.
 
-    The audio is left out where a file is not there.
+    The hash of the audio is left out where a file is not there.
     """
     manifest = read_manifest(resolve(benchmark.manifest))
     if benchmark.prompt is not None:
@@ -191,6 +192,7 @@ def benchmark_provenance(benchmark: benchmarks.Benchmark, prompts: PromptPool, t
         "manifest": manifest.digest,
         "manifest_path": manifest_place(benchmark.manifest),
         **({} if audio is None else {"audio": audio}),
+        "reading": READING,
         "prompt": {task: template.replace("{}", prompt) for task, prompt in asked.items()},
         "decoding": asdict(DecodingConfig(**benchmark.decoding)),
     }

@@ -17,7 +17,7 @@ from salmonn_lab.files import check_plain, naming, parse_json, read_json_object,
 
 KEYS = tuple(field.name for field in fields(Prediction))
 PROVENANCE = "provenance.json"
-LATER_KEYS = ("audio",)
+LATER_KEYS = ("audio", "reading")
 """Keys of a provenance that are not compared where one side lacks them: answers of earlier versions do."""
 PLACES = ("manifest_path",)
 """Keys that say where something lay, which are not compared."""

@@ -25,6 +25,7 @@ from salmonn_lab import benchmarks, evaluate, runs
 from salmonn_lab.batch import Batch, Prediction
 from salmonn_lab.config import load_config
 from salmonn_lab.console import run_command
+from salmonn_lab.data.features import READING
 from salmonn_lab.data.manifest import read_manifest
 from salmonn_lab.data.prompts import PromptPool
 from salmonn_lab.fit import fit
@@ -249,7 +250,12 @@ def change_audio(run: runs.Run, corpus: Path, monkeypatch: pytest.MonkeyPatch) -
     soundfile.write(clip, samples[::-1], rate)
 
 
+def change_reading(run: runs.Run, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "READING", READING + 1)
+
+
 CHANGES = {
+    "reading": change_reading,
     "audio": change_audio,
     "decoding.max_new_tokens": change_decoding,
     "prompt.asr": change_prompt,
@@ -356,9 +362,10 @@ def test_answers_whose_audio_was_not_recorded_are_kept_and_a_moved_corpus_is_the
     record = json.loads(provenance.read_text())
     audio = record.pop("audio")
     record.pop("manifest_path")
+    assert record.pop("reading") == READING
     provenance.write_text(json.dumps(record))
     said = measure("--run", run.folder, f"benchmarks=[{corpus}]")
-    assert "corpus: the stored answers do not say what audio they were made from: taken to be today's" in said
+    assert "corpus: the stored answers do not say what audio, reading they were made from: taken to be today's" in said
     assert json.loads(provenance.read_text())["audio"] == audio
     shutil.copytree(corpus.parent, tmp_path / "moved")
     assert "5 of 5 answers are there already" in measure(
