@@ -396,7 +396,7 @@ def stored_subject(checkpoint: Path, config: RunConfig) -> Subject | None:
     weights = known["weights"]
     if any(weights.get(name) != value for name, value in beside.items()):
         return None
-    if not all(isinstance(weight, Tensor) for weight in state.values()):
+    if not all(isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in state.items()):
         return None
     used = config.features is not None and config.evaluation.audio not in WAVEFORMS
     return Subject(
