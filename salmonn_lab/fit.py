@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 from lightning.pytorch.callbacks import LambdaCallback, LearningRateMonitor
@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from salmonn_lab import report, runs
 from salmonn_lab.clock import PartClock
-from salmonn_lab.config import RunConfig, load_config, to_yaml
+from salmonn_lab.config import RunConfig, first_line, load_config, to_yaml
 from salmonn_lab.console import console, progress, run_command, table
 from salmonn_lab.data.modules import SpeechDataModule, check_data, reading
 from salmonn_lab.encode import clips_of, fill
@@ -239,20 +239,29 @@ def limited(batches: int, limit: int | float) -> int:
 
 
 def loggers(config: RunConfig, run: runs.Run) -> list[Logger]:
-    """Configured loggers."""
+    """Configured loggers, opened, so that one that cannot log is known before training.
+
+    Raises:
+        ValueError: a logger's package is missing, its options are not Lightning's, or its server refuses; named by key.
+    """
     made: list[Logger] = []
     for name, options in config.loggers.items():
         if options is None:
             continue
-        if name == "csv":
-            made.append(MetricsCsv(run.folder, **options))
-        elif name == "tensorboard":
-            made.append(TensorBoardLogger(run.folder, name="tensorboard", version="", **options))
-        elif name == "wandb":
-            made.append(WandbLogger(**{"save_dir": run.folder, "name": run.folder.name, **options}))
-        else:
-            made.append(MLFlowLogger(**{"run_name": run.folder.name, **options}))
+        try:
+            made.append(LOGGERS[name](run.folder, options))
+            cast(Any, made[-1]).experiment  # noqa: B018  # W&B and MLflow connect on first use
+        except Exception as error:  # of packages that this kit does not depend on
+            raise ValueError(f"loggers.{name}: {first_line(error)}") from error
     return made
+
+
+LOGGERS: dict[str, Callable[[Path, dict[str, Any]], Logger]] = {
+    "csv": lambda folder, options: MetricsCsv(folder, **options),
+    "tensorboard": lambda folder, options: TensorBoardLogger(folder, name="tensorboard", version="", **options),
+    "wandb": lambda folder, options: WandbLogger(**{"save_dir": folder, "name": folder.name, **options}),
+    "mlflow": lambda folder, options: MLFlowLogger(**{"run_name": folder.name, **options}),
+}
 
 
 def parameters(model: Salmonn) -> dict[str, int]:

@@ -449,6 +449,8 @@ BAD_OVERRIDES = {
     "evaluation.benchmarks=[quickstart_command]": "Did you mean 'quickstart_commands'?",
     "data.sources=[]": "data.sources is empty",
     "trainer.precision=33": "33",
+    "loggers.csv={flush: 3}": "loggers.csv: MetricsCsv.__init__() got an unexpected keyword argument 'flush'",
+    "loggers.tensorboard={flush: 3}": "loggers.tensorboard: SummaryWriter",
 }
 
 

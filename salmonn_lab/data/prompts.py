@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from salmonn_lab.batch import Example
+from salmonn_lab.files import read_json
 
 PLACE = "<SpeechHere>"
 """Where the audio goes; `<Speech>` and `</Speech>` around it are plain text, as in the original (models/salmonn.py)."""
@@ -42,11 +43,7 @@ class PromptPool:
         path = OWN_PROMPTS if path is None else Path(path)
         if not path.is_file():
             raise ValueError(f"{path}: no such prompt file")
-        text = path.read_text(encoding="utf-8")
-        try:
-            loaded = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        except (json.JSONDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+        loaded = read_json(path) if path.suffix == ".json" else read_yaml(path)
         if not isinstance(loaded, dict):
             raise ValueError(f"{path}: expected a mapping of tasks to prompts")
         pool: dict[str, list[str]] = {}
@@ -92,3 +89,17 @@ class PromptPool:
         if whole.count(PLACE) != 1:
             raise ValueError(f"example '{example.id}': its prompt must hold {PLACE} exactly once, got {whole!r}")
         return whole
+
+
+def read_yaml(path: Path) -> Any:
+    """Value of a YAML file.
+
+    Raises:
+        ValueError: it is not UTF-8, malformed, or nested too deeply; the file is named.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path}: its YAML is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None

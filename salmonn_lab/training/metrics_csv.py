@@ -40,6 +40,10 @@ class MetricsCsv(Logger):
         self._waiting: list[dict[str, Any]] = []
 
     @property
+    def experiment(self) -> None:
+        """Object of a logging library: none."""
+
+    @property
     def name(self) -> str:
         """Name of the experiment: none."""
         return ""
