@@ -163,7 +163,8 @@ def _scan(content: bytes) -> tuple[Stream, ...]:
         elif not found or frame.kind != kind or frames == counted:
             found.append((position, stop, 1, None))
         else:
-            found[-1] = (start, stop, frames + 1, counted)
+            # After a Xing frame that counts nothing there may be damage before the first frame of audio.
+            found[-1] = (start if frames or counted else position, stop, frames + 1, counted)
         kind, position = frame.kind, stop
     streams = []
     for _, _, frames, counted in found:
