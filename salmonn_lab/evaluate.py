@@ -543,7 +543,7 @@ def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResul
     Returns:
         the results, with what was measured before training.
     """
-    earlier = {result.benchmark: result for result in read_results(run.before)}
+    earlier = measured_before(run, results)
     results = [result.since(earlier[result.benchmark]) if result.benchmark in earlier else result for result in results]
     scores = folder / runs.SCORES
     report.write_scores(scores, joined(scores, results))
@@ -551,6 +551,20 @@ def publish(run: runs.Run, folder: Path, results: Sequence[report.BenchmarkResul
     console.print(report.summary_table(results, f"Results of {folder}"))
     console.print(f"report: {page}", soft_wrap=True)
     return results
+
+
+def measured_before(run: runs.Run, results: Sequence[report.BenchmarkResult]) -> dict[str, report.BenchmarkResult]:
+    """Results of the untrained model by benchmark, scored again where a metric has a newer version than it had then."""
+    earlier = {result.benchmark: result for result in read_results(run.before)}
+    outdated = [
+        each.benchmark for each in results if each.benchmark in earlier and not each.compares(earlier[each.benchmark])
+    ]
+    if outdated:
+        console.print(f"{', '.join(outdated)}: the answers before training are scored again, as metrics have changed")
+        again = rescore_files(run, run.predictions_before, run.before, ())
+        earlier = {result.benchmark: result for result in again}
+        report.write_scores(run.before, again)
+    return earlier
 
 
 def headline_table(measured: Mapping[str, Sequence[report.BenchmarkResult]]) -> Table:

@@ -85,6 +85,11 @@ class BenchmarkResult:
                     f"{self.benchmark}: {score.metric} before and after do not compare: {before} and {score.signature}"
                 )
 
+    def compares(self, before: BenchmarkResult) -> bool:
+        """Whether the scores of an earlier result of the same benchmark have the same signatures."""
+        signatures = {score.metric: score.signature for score in before.after or ()}
+        return all(signatures.get(score.metric, score.signature) == score.signature for score in self.after or ())
+
     def since(self, before: BenchmarkResult) -> BenchmarkResult:
         """Return this result with that of the model before training beside it.
 

@@ -497,6 +497,19 @@ def test_rescoring_needs_predictions_alone_and_takes_those_before_training_along
         assert wer_of(folder, "before") == 1
 
 
+def test_scores_before_training_are_made_anew_where_a_metric_has_a_newer_version(
+    settings: Path, corpus: Path, measure: Evaluate
+) -> None:
+    run = fit(load_config([settings], [f"evaluation.benchmarks=[{corpus}]", "trainer.max_steps=1"]))
+    now = run.before.read_text()
+    run.before.write_text(now.replace("whisper_en@", "whisper_en@0").replace('"value": ', '"value": 9'))
+    said = measure("--run", run.folder)
+    assert "corpus: the answers before training are scored again, as metrics have changed" in said
+    assert run.before.read_text() == now
+    (result,) = json.loads(run.scores.read_text())
+    assert [score["signature"] for score in result["before"]] == [score["signature"] for score in result["after"]]
+
+
 def test_rescoring_what_was_never_measured_is_refused(
     run: runs.Run, corpus: Path, measure: Evaluate, no_model: None
 ) -> None:
