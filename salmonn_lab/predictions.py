@@ -142,14 +142,13 @@ class Answers:
         return not self.differences(stored)
 
     def differences(self, stored: Mapping[str, Any]) -> str:
-        """The keys in which a stored provenance differs, those that are not compared left out."""
-        missing = object()
+        """The keys in which a stored provenance differs, those that are not compared left out; a missing one is null."""
         keys = sorted((stored.keys() | self.provenance.keys()) - {*PLACES})
         return ", ".join(
             key
             for key in keys
             if not (key in LATER_KEYS and (key not in stored or key not in self.provenance))
-            and stored.get(key, missing) != self.provenance.get(key, missing)
+            and stored.get(key) != self.provenance.get(key)
         )
 
     def _adopt(self, file: Path, stored: Mapping[str, Any]) -> str | None:

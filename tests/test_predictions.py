@@ -371,3 +371,10 @@ def test_answers_of_another_benchmark_are_not_gone_on_with(tmp_path: Path) -> No
     answers.append(0, PREDICTIONS[2:])
     with pytest.raises(ValueError, match=r"p\.partial/rank0\.jsonl:1: key 'benchmark' must be 'asterisk' here, got ''"):
         answers.read()
+
+
+def test_a_key_that_came_later_and_is_off_keeps_old_answers(tmp_path: Path) -> None:
+    answers = Answers(tmp_path / "p.jsonl", {"weights": "a", "model.llm.revision": None})
+    assert answers.fits({"weights": "a"})
+    assert not answers.fits({"weights": "a", "model.llm.revision": "4f2a"})
+    assert not Answers(tmp_path / "p.jsonl", {"weights": "a", "model.llm.revision": "4f2a"}).fits({"weights": "a"})
