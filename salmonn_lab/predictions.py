@@ -142,7 +142,7 @@ class Answers:
         return not self.differences(stored)
 
     def differences(self, stored: Mapping[str, Any]) -> str:
-        """The keys in which a stored provenance differs, those that are not compared left out; a missing one is null."""
+        """Keys in which a stored provenance differs, without those that are not compared; a missing one is null."""
         keys = sorted((stored.keys() | self.provenance.keys()) - {*PLACES})
         return ", ".join(
             key
