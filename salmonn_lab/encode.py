@@ -264,4 +264,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "the same command goes on from there")

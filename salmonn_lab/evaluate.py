@@ -666,7 +666,7 @@ def ready(run: runs.Run, checkpoint: Path | None, config: RunConfig) -> tuple[Sa
 
 
 def evaluate(
-    run: runs.Run, checkpoint: Path | None, overrides: Sequence[str], *, again: bool
+    run: runs.Run, checkpoint: Path | None, overrides: Sequence[str], *, again: bool, wait: bool = False
 ) -> list[report.BenchmarkResult]:
     """Measure a run on the benchmarks of its configuration, with `overrides`, and publish what comes out.
 
@@ -678,22 +678,26 @@ def evaluate(
     predictions = folder / runs.PREDICTIONS
     for scores in (run.before, folder / runs.SCORES):
         read_results(scores)  # a torn one is better known now than after the measuring
-    results = None if again else stored_results(run, checkpoint, config, predictions, heard=heard)
-    if results is None:
-        model, data = ready(run, checkpoint, config)
-        results = measure(model, data, names, predictions, config.trainer, heard=heard, again=again)
-    return publish(run, folder, results) if runs.first_process() else results
+    with runs.locked(folder, wait=wait):
+        results = None if again else stored_results(run, checkpoint, config, predictions, heard=heard)
+        if results is None:
+            model, data = ready(run, checkpoint, config)
+            results = measure(model, data, names, predictions, config.trainer, heard=heard, again=again)
+        return publish(run, folder, results) if runs.first_process() else results
 
 
-def evaluate_stored(place: Path, checkpoint: Path | None, overrides: Sequence[str]) -> list[report.BenchmarkResult]:
+def evaluate_stored(
+    place: Path, checkpoint: Path | None, overrides: Sequence[str], *, wait: bool = False
+) -> list[report.BenchmarkResult]:
     """Score what a run, or one of its variants, has answered; without `benchmarks` among the overrides, all of it."""
     run = report.owner(place)
     config = run.config(overrides)
     folder = destination(run, checkpoint, overrides) if place == run.folder else place
-    for scores in (run.before, folder / runs.SCORES):
-        set_aside(scores)
     chosen = any(override.startswith("evaluation.benchmarks=") for override in overrides)
-    return publish(run, folder, rescore(run, folder, config.evaluation.benchmarks if chosen else ()))
+    with runs.locked(folder, wait=wait):
+        for scores in (run.before, folder / runs.SCORES):
+            set_aside(scores)
+        return publish(run, folder, rescore(run, folder, config.evaluation.benchmarks if chosen else ()))
 
 
 def full_keys(overrides: Sequence[str]) -> list[str]:
@@ -713,6 +717,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--run", required=True, action="append", type=Path, help="a run's folder; repeat for several")
     parser.add_argument("--checkpoint", type=Path, help="another checkpoint than the run's last.ckpt")
     parser.add_argument("--again", action="store_true", help="answer anew what is complete")
+    parser.add_argument("--wait", action="store_true", help="wait where another process is at work on the run")
     parser.add_argument(
         "--rescore",
         action="store_true",
@@ -741,9 +746,11 @@ def main() -> None:
     for place in options.run:
         try:
             if options.rescore:
-                measured[str(place)] = evaluate_stored(place, options.checkpoint, overrides)
+                measured[str(place)] = evaluate_stored(place, options.checkpoint, overrides, wait=options.wait)
             else:
-                measured[str(place)] = evaluate(runs.find(place), options.checkpoint, overrides, again=options.again)
+                measured[str(place)] = evaluate(
+                    runs.find(place), options.checkpoint, overrides, again=options.again, wait=options.wait
+                )
         except Exception as error:  # whatever it is, the other runs are worth measuring
             if len(options.run) == 1:
                 raise
@@ -758,4 +765,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "the same command goes on from there")

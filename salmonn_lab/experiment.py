@@ -87,7 +87,7 @@ class Planned:
     @property
     def lock(self) -> Path:
         """The file that the process at work on it holds locked."""
-        return self.folder / ".lock"
+        return self.folder / runs.LOCK
 
     def command(self, *, resume: bool) -> list[str]:
         """Return the command that does this run, without the interpreter."""

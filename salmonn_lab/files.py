@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+UNFINISHED = ".tmp"
+"""How the names of files end that are being written; they begin with a dot."""
+ABANDONED_SECONDS = 3600.0
+"""Where there are no locks, an unfinished file of this age is nobody's: writing one takes seconds."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -16,16 +24,59 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written, as on a full disk; the file is named, and what it held is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Open file that takes the place of `path` when the block ends, on disk and whole; an error leaves the old one.
+
+    It is locked meanwhile, so that `remove_unfinished` can tell it from what a killed process left.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; the file is named.
+    """
+    unfinished, file = open_unfinished(path)
     try:
-        with naming(path), temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with file:
+            with naming(path):
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
         sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
+
+
+def open_unfinished(path: Path) -> tuple[Path, BinaryIO]:
+    """Open and lock a new file beside another, of the same permissions as any new file."""
+    while True:
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+        try:
+            file = unfinished.open("xb")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        with suppress(OSError):  # no locks on this file system: see `remove_unfinished`
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return unfinished, file
+        file.close()  # removed between the two, by a process that took it for abandoned
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder, and nothing that a living one is at work on."""
+    for unfinished in folder.glob(f".*{UNFINISHED}"):
+        with suppress(OSError), unfinished.open("rb") as file:  # it is finished meanwhile, or somebody else's
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            except OSError:  # no locks on this file system
+                if time.time() - os.fstat(file.fileno()).st_mtime < ABANDONED_SECONDS:
+                    continue
+            unfinished.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -45,18 +45,26 @@ ESTIMATED_TEXT = (40, 20)
 """Tokens of text, and how many of them are predicted, of the clip that `--estimate` weighs."""
 
 
-def fit(config: RunConfig, *, resume: bool = False) -> runs.Run:
+def fit(config: RunConfig, *, resume: bool = False, wait: bool = False) -> runs.Run:
     """Measure, train, measure again and report; everything lands in `config.out_dir`.
 
     With `resume`, a run that was stopped at any moment goes on from its last checkpoint and ends with the weights
-    of a run that was never stopped; one that is finished stays as it is.
+    of a run that was never stopped; one that is finished stays as it is. With `wait`, another process that is at work
+    on the run is waited for.
 
     Raises:
+        BlockingIOError: another process is at work on the run, and `wait` is False.
         FileExistsError: if `out_dir` holds a run and `resume` is False.
         ValueError: if there is no such benchmark; or a manifest has changed since the training began that is resumed.
         FloatingPointError: when the loss is not finite; the clips of the batch are named.
     """
     find_benchmarks(config.evaluation.benchmarks)  # one that is not there is better known now than after training
+    with runs.locked(Path(config.out_dir), wait=wait):
+        return train_and_measure(config, resume=resume)
+
+
+def train_and_measure(config: RunConfig, *, resume: bool) -> runs.Run:
+    """Do what `fit` does, in a folder that is this process's own."""
     run = runs.start(config, resume=resume)
     if run.finished():
         console.print(
@@ -326,6 +334,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--check-data", action="store_true", help="read every manifest and audio header and stop")
     parser.add_argument("--resume", action="store_true", help="continue the run in out_dir from its last checkpoint")
+    parser.add_argument("--wait", action="store_true", help="wait where another process is at work on the run")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -392,8 +401,8 @@ def main() -> None:
     elif options.check_data:
         print_problems(config)
     else:
-        fit(config, resume=options.resume)
+        fit(config, resume=options.resume, wait=options.wait)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "the same command with --resume goes on from the last checkpoint")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,12 +22,14 @@ import torch
 from salmonn_lab.console import console
 from salmonn_lab.experiment import Planned, State
 from salmonn_lab.files import write_atomically
+from salmonn_lab.locks import INHERITED, Lock, is_locked
 
 LAST_LINES = 12
 """Of its log, that a failed run keeps."""
 LOG_TAIL = 20_000
 """Bytes of a log that are read for them."""
-STOPPED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGUSR1, -signal.SIGUSR2, -signal.SIGKILL)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGKILL)
+STOPPED = {code for number in SIGNALS for code in (-number, 128 + number)}
 """How a process ends that a person, a scheduler or the kernel put an end to: no failure of the run."""
 POLL = 0.5
 """Seconds between two looks at the processes."""
@@ -36,46 +38,6 @@ PATIENCE = 30.0
 PROMPT = "$ "
 """What stands before the command in a log."""
 FULL = "No space left on device"
-
-
-class Lock:
-    """A file that one process at a time holds, and those that it starts with `descriptor`.
-
-    The operating system lets go of it when the last of them has died, however that came about: a run goes on, and is
-    left alone by others, though the sweep that started it was killed. (`filelock` would let go in the parent alone.)
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.descriptor: int | None = None
-
-    def acquire(self) -> bool:
-        """Take the lock; False where another process has it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self.descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        """Close this process's hold on it; another process may still have its own."""
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-            self.descriptor = None
-
-
-def is_locked(path: Path) -> bool:
-    """Tell whether a process is at work behind a lock, without leaving a trace."""
-    if not path.is_file():
-        return False
-    lock = Lock(path)
-    free = lock.acquire()
-    lock.release()
-    return not free
 
 
 def state_of(run: Planned) -> State:
@@ -103,11 +65,12 @@ class Job:
         """Tell whether the process is over."""
         return self.process.poll() is not None
 
-    def ask(self, sign: signal.Signals = signal.SIGINT) -> None:
-        """Ask the process, and those that it started, to stop."""
+    def ask(self, sign: signal.Signals = signal.SIGTERM) -> None:
+        """Ask the process, and those that it started, to stop: not as Ctrl-C, which is ignored in the background."""
         self.asked = True
         if not self.ended():
-            os.killpg(self.process.pid, sign)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, sign)
 
     def stop(self) -> None:
         """Stop the process: by asking, and after a while by force. What it has reached goes on from its checkpoint."""
@@ -122,12 +85,14 @@ class Job:
     def close(self) -> Literal["done", "failed", "stopped"]:
         """Return how an ended process ended, let go of its lock, and record a failure.
 
+        A run is done when its folder says so: a process that ends with code 0 before that has failed.
+
         Raises:
             OSError: the disk is full. That is no failure of the run: the same command goes on with it.
         """
         code = self.process.wait()
         try:
-            if code == 0:
+            if code in (0, *STOPPED) and self.planned.done():
                 return "done"
             if self.asked or code in STOPPED:
                 return "stopped"
@@ -135,6 +100,8 @@ class Job:
             if FULL in error:
                 folder = str(self.planned.folder)
                 raise OSError(errno.ENOSPC, f"{FULL}; make room and start the same command again", folder)
+            if code == 0:
+                error = f"its process ended with code 0 before the run was done\n{error}".strip()
             record = {"code": code, "error": error or f"its process ended with code {code} and said nothing"}
             write_atomically(self.planned.failure, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
             return "failed"
@@ -180,7 +147,7 @@ def start(planned: Planned, lock: Lock, environment: Mapping[str, str]) -> subpr
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, INHERITED: str(lock.descriptor)},
             pass_fds=[lock.descriptor],
             start_new_session=True,  # so that Ctrl-C reaches it by way of the sweep alone
         )
@@ -241,9 +208,10 @@ def next_job(
         if job is not None:
             console.print(f"{planned.name}: started; it prints to {planned.log}", soft_wrap=True)
             return job
-        if state_of(planned) == "running":
+        state = state_of(planned)
+        if state not in ("done", "failed"):
             waiting.append(planned)
-            if planned.name not in elsewhere:
+            if state == "running" and planned.name not in elsewhere:
                 elsewhere.add(planned.name)
                 console.print(f"{planned.name}: another process is at work on it", soft_wrap=True)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from rich.progress import Progress, TaskID
 from transformers.utils import logging as transformers_logging
 
 from salmonn_lab.console import console, progress
+from salmonn_lab.signals import Stopped, stops
 
 
 class Phase(NamedTuple):
@@ -146,8 +148,41 @@ class StepBar(ProgressBar):
 
 
 def progress_callbacks(name: str) -> list[Callback]:
-    """Bars on a terminal, lines of text elsewhere."""
-    return [StepBar(name)] if console.is_terminal else [StepLines(name), NoBar()]
+    """Bars on a terminal, lines of text elsewhere, and what lets a signal stop the loop."""
+    return [
+        StepBar(name) if console.is_terminal else StepLines(name),
+        *([] if console.is_terminal else [NoBar()]),
+        Stop(),
+    ]
+
+
+class Stop(Callback):
+    """Lets a signal stop Lightning's loops at once, and a process whose parent was killed not go on alone.
+
+    Lightning takes SIGTERM over, as a wish to end with exit code 0 after the next batch; on several devices its handler
+    waits for processes that may be waiting themselves.
+    """
+
+    def __init__(self) -> None:
+        self.parent = os.getppid()
+
+    def on_sanity_check_start(self, *_: Any) -> None:
+        """Put the command's handlers back."""
+        stops.install()
+
+    on_train_start = on_validation_start = on_predict_start = on_sanity_check_start
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop where a signal went unheard.
+
+        Raises:
+            Stopped: one did, or this is not a run's first process and the one that started it is gone.
+        """
+        stops.check()
+        if rank_zero_only.rank != 0 and os.getppid() != self.parent:
+            raise Stopped("the first process of the run is gone")
+
+    on_validation_batch_end = on_predict_batch_end = on_train_batch_end
 
 
 class NoBar(ProgressBar):

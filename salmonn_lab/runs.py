@@ -11,7 +11,8 @@ import platform
 import resource
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -27,7 +28,8 @@ from salmonn_lab import assets
 from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
 from salmonn_lab.console import console
 from salmonn_lab.data.modules import reading
-from salmonn_lab.files import read_json_object, write_atomically
+from salmonn_lab.files import read_json_object, remove_unfinished, write_atomically
+from salmonn_lab.locks import Lock
 from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
 from salmonn_lab.model.llm import fastest_dtype
 from salmonn_lab.plain import read_plain
@@ -37,6 +39,9 @@ LIBRARIES = ("torch", "lightning", "transformers", "peft", "torchaudio", "torchm
 CONFIG = "config.yaml"
 PREDICTIONS = "predictions"
 SCORES = "scores.json"
+LOCK = ".lock"
+LOOKED_AT_SECONDS = 0.3
+"""For so long at most does a process that only looks at a lock keep it."""
 OTHERS_WAIT_SECONDS = 300.0
 """How long a process of a multi-device run waits for the first one to make the folder."""
 Value = TypeVar("Value")
@@ -167,6 +172,46 @@ def start(config: RunConfig, *, resume: bool) -> Run:
     run.record(started=datetime.now(UTC).isoformat(timespec="seconds"), **environment())
     write_atomically(run.config_file, to_yaml(settled))
     return run
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes from writing into a run's folder, or a variant's, meanwhile.
+
+    The first of several processes of a run does, for all of them. A sweep that starts a run hands its lock on.
+
+    Args:
+        folder: the run's or the variant's.
+        wait: for another process to end, instead of raising.
+
+    Raises:
+        BlockingIOError: another process is at work on it; says which.
+    """
+    if not first_process():
+        yield
+        return
+    lock = Lock(folder / LOCK)
+    if not lock.inherit() and not patiently(lock, LOOKED_AT_SECONDS):
+        who = lock.holder()
+        if not wait:
+            raise BlockingIOError(f"{folder}: {who} is at work on it; wait for its end with --wait, or stop it")
+        console.print(f"{folder}: waiting for {who}", soft_wrap=True)
+        patiently(lock, math.inf)
+    try:
+        remove_unfinished(folder)
+        yield
+    finally:
+        lock.release()
+
+
+def patiently(lock: Lock, seconds: float) -> bool:
+    """Whether a lock was taken within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not lock.acquire():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def changes(stored: RunConfig, config: RunConfig) -> list[str]:

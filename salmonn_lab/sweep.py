@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +20,7 @@ from salmonn_lab import slurm
 from salmonn_lab.console import console, run_command, table
 from salmonn_lab.estimate import Estimate, Work, estimates, probe, work_of
 from salmonn_lab.experiment import Experiment, Planned, Sweep, assignment, grid, load_experiment
-from salmonn_lab.jobs import state_of, work
+from salmonn_lab.jobs import PATIENCE, state_of, work
 from salmonn_lab.progress import quiet_libraries
 
 __all__ = ["Sweep", "grid"]
@@ -63,9 +63,23 @@ def encode_features(experiment: Experiment, pending: Sequence[Planned]) -> None:
         seen.append(changes)
         files = [word for file in run.files for word in ("--config", file)]
         console.print(f"encoding into {asdict(run.config)[STORE]}", soft_wrap=True)
-        ended = subprocess.run([sys.executable, "-m", "salmonn_lab.encode", *files, *changes])
-        if ended.returncode:
-            raise ValueError(f"{experiment.folder}: encoding ended with code {ended.returncode}; no run was started")
+        code = call([sys.executable, "-m", "salmonn_lab.encode", *files, *changes])
+        if code:
+            raise ValueError(f"{experiment.folder}: encoding ended with code {code}; no run was started")
+
+
+def call(command: Sequence[str]) -> int:
+    """Exit code of a command; where this process is stopped, it stops the command too and waits for its end."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        raise
+    finally:
+        process.kill()
 
 
 def works_of(experiment: Experiment) -> dict[str, Work]:
@@ -181,7 +195,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     quiet_libraries()
-    signal.signal(signal.SIGTERM, interrupt)
     options = parse(sys.argv[1:])
     queue = None if options.slurm is None else slurm.read_options(options.slurm)
     experiment = load_experiment(options.experiment)
@@ -213,10 +226,5 @@ def main() -> None:
         sys.exit(1)
 
 
-def interrupt(*_: object) -> None:
-    """Stop as on Ctrl-C."""
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "the same command goes on with the runs that are not done")

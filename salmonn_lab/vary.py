@@ -65,7 +65,9 @@ def default_heard(model: ModelConfig) -> list[Heard]:
     return [heard for heard in get_args(Heard) if heard != "clip" and (both or heard not in DEAF)]
 
 
-def measure_run(run: runs.Run, changes: Sequence[Change], overrides: Sequence[str]) -> dict[Change, Path]:
+def measure_run(
+    run: runs.Run, changes: Sequence[Change], overrides: Sequence[str], *, wait: bool = False
+) -> dict[Change, Path]:
     """Measure one run under every change, the model being loaded once, and return the folders of its results.
 
     What is answered already is kept, so a call that was stopped goes on.
@@ -83,16 +85,17 @@ def measure_run(run: runs.Run, changes: Sequence[Change], overrides: Sequence[st
         trained = None if lora is None else lora.alpha / lora.rank
     for change, folder in folders.items():
         console.print(f"[bold]{run.folder}: {change.name}")
-        if stored is None:
-            if model.config.lora is not None and trained is not None:
-                model.config.lora.scale = change.scale
-                model.llm.set_lora_scale(trained if change.scale is None else change.scale)
-            names, predictions = config.evaluation.benchmarks, folder / runs.PREDICTIONS
-            results = measure(model, data, names, predictions, config.trainer, heard=change.heard)
-        else:
-            results = stored[change]
-        if runs.first_process():
-            report.write_scores(folder / runs.SCORES, joined(folder / runs.SCORES, results))
+        with runs.locked(folder, wait=wait):
+            if stored is None:
+                if model.config.lora is not None and trained is not None:
+                    model.config.lora.scale = change.scale
+                    model.llm.set_lora_scale(trained if change.scale is None else change.scale)
+                names, predictions = config.evaluation.benchmarks, folder / runs.PREDICTIONS
+                results = measure(model, data, names, predictions, config.trainer, heard=change.heard)
+            else:
+                results = stored[change]
+            if runs.first_process():
+                report.write_scores(folder / runs.SCORES, joined(folder / runs.SCORES, results))
     return folders
 
 
@@ -118,6 +121,8 @@ def vary(
     out: Path,
     scales: Sequence[float] | None = None,
     heard: Sequence[Heard] | None = None,
+    *,
+    wait: bool = False,
 ) -> Path:
     """Measure runs under every change, and write a report that compares each with the runs as they were trained.
 
@@ -127,6 +132,7 @@ def vary(
         out: where the report goes.
         scales: of LoRA; None is `default_scales` of the first run.
         heard: None is `default_heard` of the first run.
+        wait: for another process that is at work on one of them, instead of raising.
 
     Returns:
         the page for browsers.
@@ -138,7 +144,7 @@ def vary(
         *(Change(scale=scale) for scale in (default_scales(model) if scales is None else scales)),
         *(Change(heard=one) for one in (default_heard(model) if heard is None else heard)),
     ]
-    folders = {run.folder.name: measure_run(run, changes, overrides) for run in found}
+    folders = {run.folder.name: measure_run(run, changes, overrides, wait=wait) for run in found}
     lora = model.lora
     as_trained = {} if lora is None else {"lora.scale": f"{lora.alpha / lora.rank:g}"}
     variants = [
@@ -171,6 +177,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--audio", choices=[one for one in get_args(Heard) if one != "clip"], nargs="*", help="default: all"
     )
+    parser.add_argument("--wait", action="store_true", help="wait where another process is at work on a run")
     parser.add_argument("--out", type=Path, help="folder of the report; default: the run's variants/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="benchmarks=[NAME or MANIFEST, ...]")
     options = parser.parse_intermixed_args(arguments)
@@ -184,10 +191,10 @@ def main() -> None:
     quiet_libraries()
     options = parse(sys.argv[1:])
     out = options.out or runs.find(options.run[0]).folder / "variants"
-    page = vary(options.run, full_keys(options.overrides), out, options.scales, options.audio)
+    page = vary(options.run, full_keys(options.overrides), out, options.scales, options.audio, wait=options.wait)
     if runs.first_process():
         console.print(f"report: {page}", soft_wrap=True)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "the same command goes on from there")

@@ -26,6 +26,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from torch import Tensor
 
 from salmonn_lab.batch import ClipFrames, EncoderSpec, Segment
 from salmonn_lab.data.audio import AudioError, read_audio
+from salmonn_lab.files import remove_unfinished, writing
 
 Storage = Literal["float32", "bfloat16", "float16"]
 Reader = Callable[..., Tensor]
@@ -52,8 +54,6 @@ ENCODER_FOLDER = re.compile(rf".+-[0-9a-f]{{32}}-({'|'.join(get_args(Storage))})
 SHARD_BYTES = 128 * 2**20
 PUBLISH_SECONDS = 60.0
 """A kill loses at most so much work, or a shard."""
-ABANDONED_SECONDS = 3600.0
-"""An unfinished file of this age is nobody's: writing one takes seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +221,13 @@ class FeatureStore:
 
     def _row(self, path: Path, row: int) -> ClipFrames:
         if (mapped := self._mapped.get(path)) is None:
-            mapped = self._mapped[path] = MappedFrames(map_file(path)[0])
+            try:
+                mapped = self._mapped[path] = MappedFrames(map_file(path)[0])
+            except (FileNotFoundError, SafetensorError) as error:
+                raise OSError(
+                    f"{path}: another process has removed or damaged it since this one looked at the feature store "
+                    f"({error}); the same command encodes again what it held"
+                ) from None
         return mapped[row]
 
     def add(self, encoder: int, clips: Mapping[str, ClipFrames]) -> None:
@@ -360,7 +366,12 @@ def _prune_frames(path: Path, holds: str, needed: Collection[str], seen: set[str
 
 def size(folder: Path) -> int:
     """Return the bytes of a store."""
-    return sum(path.stat().st_size for place in folders(folder) for path in place.iterdir())
+    total = 0
+    for place in folders(folder):
+        for path in place.iterdir():
+            with suppress(FileNotFoundError):  # another process has finished it meanwhile
+                total += path.stat().st_size
+    return total
 
 
 def folders(folder: Path) -> list[Path]:
@@ -378,12 +389,7 @@ def shards(folder: Path) -> list[Path]:
     """Return the shards in a folder in the order in which they were written; what a killed process left goes."""
     if not folder.is_dir():
         return []
-    for path in folder.glob(".*.tmp"):
-        try:
-            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-                path.unlink()
-        except FileNotFoundError:
-            continue  # its writer has just finished it
+    remove_unfinished(folder)
     return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
 
 
@@ -401,27 +407,16 @@ def write_shard(store: Path, holds: str, tensors: Shard, *, name: str | None = N
     """
     folder = store / holds
     name = name or f"{time.time_ns():020d}-{secrets.token_hex(4)}.safetensors"
-    unfinished = folder / f".{secrets.token_hex(4)}-{name}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        with writing(folder / name) as file:
             file.write(save(tensors, {"format": FORMAT, "holds": holds, "hash": shard_hash(tensors)}))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(folder / name)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
                 f"features={store}: the disk is full; what was written stays, and the same command goes on from there"
             ) from error
         raise
-    finally:
-        unfinished.unlink(missing_ok=True)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # or a power cut may forget the new name
-    finally:
-        os.close(directory)
     return folder / name
 
 
@@ -459,8 +454,11 @@ def shard_hash(tensors: Shard) -> str:
 
 
 def _set_aside(path: Path, fault: str, reason: str) -> None:
+    try:
+        path.rename(path.with_suffix(f".{fault}"))
+    except FileNotFoundError:
+        return  # another process has met it too, and was faster
     log.warning("%s is %s (%s): renamed; what it held is encoded again", path, fault, reason)
-    path.rename(path.with_suffix(f".{fault}"))
 
 
 def _pack(clips: Mapping[str, ClipFrames]) -> Shard:
