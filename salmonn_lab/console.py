@@ -83,7 +83,7 @@ def stopped_by(error: BaseException) -> signal.Signals | None:
 
 
 def end_children() -> None:
-    """End the processes that this one has started, such as the others of several devices; those that stay are killed."""
+    """End the processes that this one has started, as those of other devices; those that stay are killed."""
     children = psutil.Process().children(recursive=True)
     for child in children:
         with suppress(psutil.NoSuchProcess):

@@ -149,11 +149,7 @@ class StepBar(ProgressBar):
 
 def progress_callbacks(name: str) -> list[Callback]:
     """Bars on a terminal, lines of text elsewhere, and what lets a signal stop the loop."""
-    return [
-        StepBar(name) if console.is_terminal else StepLines(name),
-        *([] if console.is_terminal else [NoBar()]),
-        Stop(),
-    ]
+    return [StepBar(name), Stop()] if console.is_terminal else [StepLines(name), NoBar(), Stop()]
 
 
 class Stop(Callback):

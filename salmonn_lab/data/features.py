@@ -20,7 +20,6 @@ import errno
 import hashlib
 import logging
 import math
-import os
 import re
 import secrets
 import shutil
