@@ -11,11 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
-from samples import tiny_experiment
 
-from salmonn_lab.experiment import load_experiment
-from salmonn_lab.jobs import state_of
 from salmonn_lab.signals import Stopped, StopSignals
 
 SIGNS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated"), signal.SIGHUP: (129, "hung up")}
@@ -61,7 +57,7 @@ run_command(globals()[sys.argv[2]], "it goes on")
 """
 """A command that takes no time to start, and what libraries make of a stop."""
 STAGES = """
-import runpy, sys, time
+import sys, time
 from pathlib import Path
 here, stage, module = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 del sys.argv[1:4]
@@ -92,7 +88,6 @@ elif stage == "measuring":
     pause(Salmonn, "predict_step")
 elif stage == "report":
     pause(report, "write_report")
-runpy.run_module(module, run_name="__main__", alter_sys=False) if module == "salmonn_lab.infer" else None
 from importlib import import_module
 from salmonn_lab.console import run_command
 run_command(import_module(module).main, "it goes on")
@@ -253,4 +248,77 @@ def test_fit_stopped_at_any_stage(
     ended, said = stop(process, number, whole_group=whole_group)
     assert (ended, said.splitlines()[-1]) == (code, f"{word}; it goes on")
     assert "Traceback" not in said
-    assert not [path for path in tmp_path.rglob(".*.tmp")]
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stage", ["encoding", "measuring"])
+def test_two_devices_stop_together(
+    stage: str, number: signal.Signals, settings: Path, corpus: Path, tmp_path: Path
+) -> None:
+    code, word = SIGNS[number]
+    options = {"features": True} if stage == "encoding" else {}
+    words = [*fit_words(settings, corpus, tmp_path, options), "trainer.devices=2", "trainer.strategy=ddp"]
+    process = start(STAGES, tmp_path, stage, "salmonn_lab.fit", *words)
+    wait_for(tmp_path / "ready", process)
+    ended, said = stop(process, number)
+    assert (ended, said.splitlines()[-1]) == (code, f"{word}; it goes on")
+    assert said.count(word) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_encode_and_evaluate_stop_and_go_on(
+    number: signal.Signals, settings: Path, corpus: Path, tmp_path: Path
+) -> None:
+    code, word = SIGNS[number]
+    encode = ["--config", settings, f"features={tmp_path / 'features'}"]
+    evaluate = ["--run", tmp_path / "run", f"benchmarks=[{corpus}]"]
+    fit = subprocess.run([sys.executable, "-m", "salmonn_lab.fit", "--config", settings, "evaluation.before=[]"])
+    assert fit.returncode == 0
+    for stage, module, words in (("encoding", "encode", encode), ("measuring", "evaluate", evaluate)):
+        process = start(STAGES, tmp_path, stage, f"salmonn_lab.{module}", *words)
+        wait_for(tmp_path / "ready", process)
+        ended, said = stop(process, number)
+        assert (ended, said.splitlines()[-1]) == (code, f"{word}; it goes on")
+        assert "Traceback" not in said
+        again = subprocess.run([sys.executable, "-m", f"salmonn_lab.{module}", *map(str, words)])
+        assert again.returncode == 0
+        (tmp_path / "ready").unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped_in_training_goes_on_with_the_same_command(
+    number: signal.Signals, settings: Path, corpus: Path, tmp_path: Path
+) -> None:
+    code, word = SIGNS[number]
+    folder = tiny_experiment(tmp_path / "queries", settings, corpus, "[{'model.bridge.num_queries': 1}]", steps=300)
+    (planned,) = load_experiment(folder).planned
+    process = start(STAGES, tmp_path, "sweep", "salmonn_lab.sweep", folder, "--run", "--no-probe")
+    wait_for(planned.run.checkpoint, process)
+    assert state_of(planned) == "running"
+    ended, said = stop(process, number)
+    assert (ended, said.splitlines()[-1]) == (code, f"{word}; it goes on")
+    assert ": done" not in said
+    assert state_of(planned) == "begun"
+    assert planned.log.read_text().splitlines()[-1].startswith("terminated; ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_stopped_by_hand_is_no_failure_of_its_sweep(
+    number: signal.Signals, settings: Path, corpus: Path, tmp_path: Path
+) -> None:
+    folder = tiny_experiment(tmp_path / "queries", settings, corpus, "[{'model.bridge.num_queries': 1}]", steps=300)
+    (planned,) = load_experiment(folder).planned
+    process = start(STAGES, tmp_path, "sweep", "salmonn_lab.sweep", folder, "--run", "--no-probe")
+    wait_for(planned.run.checkpoint, process)
+    (run,) = (child for child in psutil.Process(process.pid).children() if "salmonn_lab.fit" in child.cmdline())
+    run.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"{planned.name}: stopped; the same command goes on with it" in said
+    assert ": done" not in said
+    assert state_of(planned) == "begun"

@@ -192,6 +192,50 @@ def test_an_interrupted_sweep_stops_its_runs_and_goes_on_with_them(experiment: E
     assert state_of(planned) == "done"
 
 
+def test_a_run_whose_process_ends_well_before_it_is_done_has_failed(
+    experiment: Experiment, fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake("print('step 1'); sys.exit(0)")
+    work(experiment.planned[:1])
+    assert states(experiment)[0] == "failed"
+    record = json.loads(experiment.planned[0].failure.read_text())
+    lines = record.pop("error").splitlines()
+    assert record == {"code": 0}
+    assert (lines[0], lines[-1]) == ("its process ended with code 0 before the run was done", "step 1")
+    assert ": done" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [129, 130, 143])
+def test_a_run_that_was_stopped_by_a_signal_is_no_failure(experiment: Experiment, fake: Fake, code: int) -> None:
+    fake(f"sys.exit({code})")
+    work(experiment.planned[:1])
+    assert state_of(experiment.planned[0]) == "begun"
+
+
+def test_a_run_that_was_stopped_after_its_end_is_done(
+    experiment: Experiment, fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake("import atexit, os\natexit.register(os._exit, 143)")
+    work(experiment.planned[:1])
+    assert state_of(experiment.planned[0]) == "done"
+    assert f"{experiment.planned[0].name}: done" in capsys.readouterr().err
+
+
+def test_a_run_that_somebody_looks_at_is_not_forgotten(
+    experiment: Experiment, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A glance holds the lock for a moment: no reason to leave the run out."""
+    begun, calls = jobs.begin, []
+
+    def begin(planned: Planned, *arguments: object, **options: object) -> object:
+        calls.append(planned)
+        return None if len(calls) == 1 else begun(planned, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(jobs, "begin", begin)
+    work(experiment.planned[:1])
+    assert state_of(experiment.planned[0]) == "done"
+
+
 @pytest.mark.parametrize("sign", ["SIGKILL", "SIGTERM"])
 def test_a_run_that_is_killed_is_no_failure_and_goes_on(
     experiment: Experiment, fake: Fake, sign: str, capsys: pytest.CaptureFixture[str]
@@ -344,11 +388,11 @@ def test_features_are_encoded_before_the_first_run_once_for_each_set_of_encoders
 ) -> None:
     called: list[list[str]] = []
 
-    def run(words: list[str]) -> subprocess.CompletedProcess[bytes]:
+    def call(words: list[str]) -> int:
         called.append(words)
-        return subprocess.CompletedProcess(words, 0)
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sweep, "call", call)
     sweep.encode_features(experiment, experiment.planned)
     assert called == []
     monkeypatch.setattr(sweep, "asdict", lambda config: {sweep.STORE: "store"})

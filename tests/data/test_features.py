@@ -9,10 +9,12 @@ import pickle
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from salmonn_lab import files
 from salmonn_lab.batch import ClipFrames, EncoderSpec, Segment
 from salmonn_lab.data import features
 from salmonn_lab.data.audio import AudioError, read_audio
@@ -275,18 +277,66 @@ def test_a_disk_that_fills_up_leaves_whole_shards_and_no_other(
     assert_holds(store, played)
 
 
-def test_what_a_killed_process_left_unfinished_is_not_read_and_goes_in_time(tmp_path: Path, played: list[Clip]) -> None:
+def test_what_a_killed_process_left_unfinished_is_not_read_and_goes_at_once(tmp_path: Path, played: list[Clip]) -> None:
     store = make(tmp_path)
     fill(store, played[:3])
     shard = features.shards(tmp_path / store.names()[0])[0]
-    old, new = (shard.with_name(f".{name}-{shard.name}.tmp") for name in ("old", "new"))
-    for unfinished in (old, new):
-        unfinished.write_bytes(shard.read_bytes()[:100])
-    os.utime(old, (0, 0))
+    left = shard.with_name(f".{shard.name}.0a1b2c3d.tmp")
+    left.write_bytes(shard.read_bytes()[:100])
+    with files.writing(shard.with_name("9.safetensors")) as file:
+        file.write(shard.read_bytes())
+        (at_work,) = (path for path in shard.parent.glob(".*.tmp") if path != left)
+        store.scan()
+        assert store.find(played, READ) == played[3:]
+        assert not left.exists()
+        assert at_work.exists(), "its writer is still at it"
+    assert sorted(shard.parent.glob(".*")) == []
+
+
+def test_two_processes_that_meet_the_same_torn_shard_both_go_on(
+    tmp_path: Path, played: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(tmp_path)
+    fill(store, played[:3])
+    for name in (*store.names(), "sources"):
+        shard = features.shards(tmp_path / name)[0]
+        shard.write_bytes(shard.read_bytes()[:100])
+    open_file = features.map_file
+
+    def meet(path: Path) -> Any:
+        """Let another process be faster at setting the shard aside."""
+        try:
+            return open_file(path)
+        except features.SafetensorError:
+            path.rename(path.with_suffix(".torn"))
+            raise
+
+    monkeypatch.setattr(features, "map_file", meet)
     store.scan()
-    assert store.find(played, READ) == played[3:]
-    assert not old.exists()
-    assert new.exists(), "its writer may still be at it"
+    assert store.find(played, READ) == played
+    assert len(list(tmp_path.glob("*/*.torn"))) == 3
+
+
+def test_a_shard_that_has_gone_since_it_was_seen_is_named(tmp_path: Path, played: list[Clip]) -> None:
+    fill(make(tmp_path), played[:3])
+    store = make(tmp_path)
+    store.scan()
+    store.find(played, READ)
+    (shard,) = features.shards(tmp_path / store.names()[0])
+    shard.unlink()
+    with pytest.raises(OSError, match=rf"{shard.name}: another process has removed .* the same command encodes again"):
+        store.frames(played[0])
+
+
+def test_the_size_of_a_store_is_told_while_others_write(
+    tmp_path: Path, played: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(make(tmp_path), played[:1])
+    whole = features.size(tmp_path)
+    listing = Path.iterdir
+    gone = ".gone.safetensors.0a1b2c3d.tmp"
+    monkeypatch.setattr(Path, "iterdir", lambda folder: [*listing(folder), folder / gone])
+    assert features.size(tmp_path) == whole
 
 
 def test_the_size_that_is_told_in_advance_is_the_size_on_disk(tmp_path: Path, played: list[Clip]) -> None:
