@@ -181,6 +181,125 @@ def test_a_folder_that_was_cut_short_is_made_again() -> None:
     assert Path(assets.resolve("asset:toy/inside/text.txt")).read_text() == "hello"
 
 
+@pytest.mark.usefixtures("at_hand")
+@pytest.mark.parametrize("kept", [(), ("mtime",)], ids=["written to", "its time of modification put back"])
+def test_a_flipped_bit_in_a_cached_part_is_found_and_the_part_made_again(
+    kept: tuple[str, ...], toy: Asset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(assets.resolve("asset:toy/inside/text.txt"))
+    flip(path, keep_time=bool(kept))
+    assert cache.size_on_disk(toy) is None
+    assert assets.find_ready("asset:toy/inside/text.txt") is None
+    assert Path(assets.resolve("asset:toy/inside/text.txt")).read_text() == "hello"
+    wanted, found = (hashlib.sha256(text).hexdigest() for text in (b"hello", b"iello"))
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("fetching"))
+    assert line == f"toy is made again: {path} is damaged: its sha256 is {found} instead of {wanted}"
+
+
+def flip(path: Path, *, keep_time: bool) -> None:
+    """Flip the lowest bit of a file."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        (first,) = file.read(1)
+        file.seek(0)
+        file.write(bytes([first ^ 1]))
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_a_bit_that_the_disk_flipped_is_found_where_the_files_are_hashed_again(
+    toy: Asset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(assets.resolve("asset:toy/inside/text.txt"))
+    facts = cache.file_facts(path)
+    flip(path, keep_time=True)
+    monkeypatch.setattr(cache, "file_facts", lambda _: facts)  # the disk tells nobody
+    assert cache.size_on_disk(toy) == 5
+    monkeypatch.setattr(sys, "argv", ["assets", "--verify"])
+    command.main()
+    assert "toy is made again" in capsys.readouterr().err
+    assert path.read_text() == "hello"
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_a_part_is_hashed_once_and_then_only_looked_at(toy: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = assets.fetch("toy")
+    moved = folder.with_name("copy")
+    shutil.copytree(folder, moved)  # as to another machine
+    shutil.rmtree(folder)
+    moved.rename(folder)
+    assert cache.size_on_disk(toy) == 5
+    monkeypatch.setattr(cache, "file_hash", None)
+    assert cache.size_on_disk(toy) == 5
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_a_part_of_before_hashes_counts_and_is_hashed_from_now_on(toy: Asset) -> None:
+    folder = assets.fetch("toy")
+    stamp = json.loads((folder / "asset.json").read_text())
+    (folder / "asset.json").write_text(
+        json.dumps({key: value for key, value in stamp.items() if key not in (cache.HASHES, cache.HASHED)})
+    )
+    assert cache.size_on_disk(toy) == 5
+    assert json.loads((folder / "asset.json").read_text()) == stamp
+    flip(folder / "inside/text.txt", keep_time=True)
+    assert cache.size_on_disk(toy) is None
+
+
+SHAPES = {
+    "a list": "[]",
+    "a number": "7",
+    "null": "null",
+    "a text": '"asset"',
+    "empty": "",
+    "cut short": '{"name": "toy", "ver',
+    "not UTF-8": b"\xff\xfe{}",
+    "deep": "[" * 100_000,
+    "long number": '{"files": ' + "9" * 5000 + "}",
+    "files a list": {"files": ["inside/text.txt"]},
+    "files null": {"files": None},
+    "files of texts": {"files": {"inside/text.txt": "5"}},
+    "files of floats": {"files": {"inside/text.txt": 5.5}},
+    "files with a zero byte": {"files": {"inside\0": 5}, "sha256": {"inside\0": "x"}},
+    "no files": {"files": ...},
+    "hashes a list": {"sha256": ["x"]},
+    "hashes of others": {"sha256": {"other.txt": "x"}},
+    "hashes of numbers": {"sha256": {"inside/text.txt": 5}},
+    "wheels a list": {"wheels": []},
+}
+
+
+@pytest.mark.usefixtures("at_hand")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_stamp_of_another_shape_is_not_ready_and_the_part_made_again_with_one_line(
+    shape: str, toy: Asset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamp = assets.fetch("toy") / "asset.json"
+    whole, content = stamp.read_text(), SHAPES[shape]
+    if isinstance(content, dict):
+        changed = {**json.loads(whole), **content}
+        content = json.dumps({key: value for key, value in changed.items() if value is not ...})
+    stamp.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert cache.size_on_disk(toy) is None
+    assert Path(assets.resolve("asset:toy/inside/text.txt")).read_text() == "hello"
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("fetching"))
+    assert line.startswith(f"toy is made again: {tmp_path / 'cache/toy-v1'}")
+    assert json.loads(stamp.read_text())[cache.HASHES] == json.loads(whole)[cache.HASHES]
+
+
+@pytest.mark.usefixtures("at_hand")
+@pytest.mark.parametrize("hashed", [None, [], 5, {"inside/text.txt": "x"}, {"inside/text.txt": [5, 1, 1, 1]}])
+def test_what_a_stamp_says_of_earlier_looks_is_never_trusted_where_it_does_not_fit(hashed: Any, toy: Asset) -> None:
+    folder = assets.fetch("toy")
+    stamp = json.loads((folder / "asset.json").read_text())
+    (folder / "asset.json").write_text(json.dumps({**stamp, cache.HASHED: hashed}))
+    assert cache.size_on_disk(toy) == 5
+    (folder / "asset.json").write_text(json.dumps({**stamp, cache.HASHED: hashed}))
+    flip(folder / "inside/text.txt", keep_time=False)
+    assert cache.size_on_disk(toy) is None
+
+
 def test_a_wheel_with_other_bytes_is_refused(toy: Asset, tmp_path: Path) -> None:
     write_wheel(tmp_path / "wheels", {"toy_part/text.txt": "hallo"})
     pin = re.escape(toy.wheels[0].sha256)
@@ -311,6 +430,19 @@ def test_an_interrupted_process_gives_up_at_once_and_cleans_up(toy: Asset, tmp_p
     _, said = process.communicate(timeout=60)
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert cached(tmp_path) == set()
+
+
+def test_a_process_that_waits_for_another_gives_up_when_it_is_interrupted(toy: Asset, tmp_path: Path) -> None:
+    first = start_slow_toy(toy, tmp_path)
+    wait_for_build(tmp_path, first)
+    second = start_slow_toy(toy, tmp_path)
+    assert second.stderr is not None
+    assert second.stderr.readline() == "waiting for toy, which is being fetched already\n"
+    second.send_signal(signal.SIGINT)
+    assert second.communicate(timeout=10)[1].rstrip().endswith("KeyboardInterrupt")
+    (tmp_path / "go").touch()
+    first.communicate(timeout=60)
+    assert first.returncode == 0
 
 
 def test_assets_are_made_side_by_side(toy: Asset, monkeypatch: pytest.MonkeyPatch) -> None:

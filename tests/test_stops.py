@@ -11,7 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from samples import tiny_experiment
 
+from salmonn_lab.experiment import load_experiment
+from salmonn_lab.jobs import state_of
 from salmonn_lab.signals import Stopped, StopSignals
 
 SIGNS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated"), signal.SIGHUP: (129, "hung up")}

@@ -113,6 +113,8 @@ def check(asset: Asset, *, verify: bool = False) -> int:
             facts[name] = file_facts(path)
         except FileNotFoundError:
             raise ValueError(f"{path} is missing") from None
+        except ValueError as error:  # a name that no file can have
+            raise ValueError(f"{folder / STAMP} lists {name!r}: {error}") from None
         if facts[name][0] != size:
             raise ValueError(f"{path} has {facts[name][0]} bytes instead of {size}")
         if hashes is None or verify or looked_at.get(name) != facts[name]:
