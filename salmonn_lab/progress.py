@@ -166,19 +166,39 @@ class Stop(Callback):
         """Put the command's handlers back."""
         stops.install()
 
-    on_train_start = on_validation_start = on_predict_start = on_sanity_check_start
+    def on_train_start(self, *_: Any) -> None:
+        """Put the command's handlers back."""
+        stops.install()
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Put the command's handlers back."""
+        stops.install()
+
+    def on_predict_start(self, *_: Any) -> None:
+        """Put the command's handlers back."""
+        stops.install()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Stop where a signal went unheard.
+        """Stop where a signal went unheard; `Stopped` is raised as in `look`."""
+        self.look()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Stop where a signal went unheard; `Stopped` is raised as in `look`."""
+        self.look()
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        """Stop where a signal went unheard; `Stopped` is raised as in `look`."""
+        self.look()
+
+    def look(self) -> None:
+        """Look whether to go on.
 
         Raises:
-            Stopped: one did, or this is not a run's first process and the one that started it is gone.
+            Stopped: a signal went unheard, or the process that started this one of several devices is gone.
         """
         stops.check()
-        if rank_zero_only.rank != 0 and os.getppid() != self.parent:
+        if getattr(rank_zero_only, "rank", 0) != 0 and os.getppid() != self.parent:
             raise Stopped("the first process of the run is gone")
-
-    on_validation_batch_end = on_predict_batch_end = on_train_batch_end
 
 
 class NoBar(ProgressBar):

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ from salmonn_lab.assets.table import ASSETS, Asset
 from salmonn_lab.batch import Example, Segment
 from salmonn_lab.config import load_config
 from salmonn_lab.console import run_command
-from salmonn_lab.data import features
 from salmonn_lab.data.manifest import write_manifest
 from salmonn_lab.experiment import load_experiment
 
@@ -126,9 +125,9 @@ def kinds(config: Path, corpus: Path, trained: Path) -> dict[str, Kind]:
         run = runs.Run(folder / "run")
         weights = torch.load(run.checkpoint, weights_only=True)["state_dict"]
         best = torch.load(run.checkpoint.with_name("best.ckpt"), weights_only=True)["global_step"]
-        rows = [line.rsplit(",", 0) for line in (run.folder / "metrics.csv").read_text().splitlines()]
+        rows = (run.folder / "metrics.csv").read_text().splitlines()
         return (
-            [name for name in sorted(weights)],
+            sorted(weights),
             [weights[name] for name in sorted(weights)],
             best,
             len(rows),
@@ -179,9 +178,7 @@ def kinds(config: Path, corpus: Path, trained: Path) -> dict[str, Kind]:
             (2,),
             copy_run,
         ),
-        "fit": Kind(
-            lambda folder: (fit.main, ["fit", "--config", str(config), out(folder), "--resume"]), fitted, (2,)
-        ),
+        "fit": Kind(lambda folder: (fit.main, ["fit", "--config", str(config), out(folder), "--resume"]), fitted, (2,)),
         "assets": Kind(fetch, fetched),
         "sweep": Kind(
             lambda folder: (sweep.main, ["sweep", f"{folder}/experiment", "--run", "--no-probe"]),

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Event
-from typing import Any, TypeGuard
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -34,6 +34,7 @@ STAMP = "asset.json"
 HASHES, HASHED = "sha256", "hashed"
 """Its keys for the hash of each file, and for `file_facts` of each when it was last hashed."""
 
+Entry = TypeVar("Entry")
 STOPPED_SECONDS = 0.2
 """Between two looks at whether the command was stopped, while another process makes an asset."""
 
@@ -100,11 +101,10 @@ def check(asset: Asset, *, verify: bool = False) -> int:
     stamp = read_json_object(folder / STAMP)
     if {**stamp, **origin(asset)} != stamp:
         raise ValueError(f"{folder} was made from other packages")
-    files, hashes = stamp.get("files"), stamp.get(HASHES)
-    if not table_of(int, files) or not (hashes is None or (table_of(str, hashes) and hashes.keys() == files.keys())):
+    files, hashes = table_of(int, stamp.get("files")), table_of(str, stamp.get(HASHES))
+    if files is None or (HASHES in stamp and (hashes is None or hashes.keys() != files.keys())):
         raise ValueError(f"{folder / STAMP} does not list sizes and hashes of files")
-    known = stamp.get(HASHED)
-    looked_at = known if isinstance(known, dict) else {}
+    looked_at = table_of(list, stamp.get(HASHED)) or {}
     found: dict[str, str] = {}
     facts: dict[str, list[int]] = {}
     for name, size in files.items():
@@ -127,9 +127,9 @@ def check(asset: Asset, *, verify: bool = False) -> int:
     return sum(files.values())
 
 
-def table_of(kind: type, value: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether a value of JSON is an object whose values are of one type."""
-    return isinstance(value, dict) and all(type(entry) is kind for entry in value.values())
+def table_of(kind: type[Entry], value: Any) -> dict[str, Entry] | None:
+    """A value of JSON where it is an object whose values are of one type; None where it is anything else."""
+    return value if isinstance(value, dict) and all(type(entry) is kind for entry in value.values()) else None
 
 
 def file_facts(path: Path) -> list[int]:
