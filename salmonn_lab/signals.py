@@ -71,5 +71,17 @@ class StopSignals:
             os._exit(128 + number)
 
 
+def end_at_once() -> None:
+    """Let each of the signals end the process with one line and its exit code: nothing is under way yet."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os.write(2, f"{ENDINGS[signal.Signals(number)]}\n".encode())
+        os._exit(128 + number)
+
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
+
 stops = StopSignals()
 """Those of the command that this process runs."""

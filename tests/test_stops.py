@@ -184,6 +184,30 @@ def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(tmp_path:
     assert process.communicate()[0].endswith("terminated; it goes on\n")
 
 
+@pytest.mark.parametrize("number", SIGNS)
+def test_a_command_that_is_still_importing_ends_with_one_line(number: signal.Signals) -> None:
+    code, word = SIGNS[number]
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "salmonn_lab.encode", "--help"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    while "salmonn_lab.signals" not in (line := process.stderr.readline()):
+        assert line, "it ended before it was stopped"
+    time.sleep(0.2)
+    process.send_signal(number)
+    said = [line for line in process.communicate()[1].splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, said) == (code, [word])
+
+
+def test_the_library_leaves_the_signals_of_other_programs_alone() -> None:
+    code = "import signal; before = signal.getsignal(15); import salmonn_lab; assert signal.getsignal(15) is before"
+    subprocess.run([sys.executable, "-c", code, "-m", "salmonn_lab.fit"], check=True)
+
+
 def test_a_stop_that_went_unheard_is_raised_at_the_next_look() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals() as stops:
