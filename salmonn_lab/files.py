@@ -39,11 +39,10 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     """
     unfinished, file = open_unfinished(path)
     try:
-        with file:
-            with naming(path):
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+        with naming(path), file:  # closing writes, too
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
             unfinished.replace(path)
         sync_folder(path.parent)
     finally:

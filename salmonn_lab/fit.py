@@ -67,6 +67,8 @@ def train_and_measure(config: RunConfig, *, resume: bool) -> runs.Run:
     """Do what `fit` does, in a folder that is this process's own."""
     run = runs.start(config, resume=resume)
     if run.finished():
+        if runs.first_process() and not (run.folder / "report.html").is_file():  # killed between scores and report
+            report.write_report(run.folder)
         console.print(
             f"{run.folder} is finished: nothing is left to do. python -m salmonn_lab.evaluate --run {run.folder} "
             "measures it on other benchmarks",

@@ -34,7 +34,7 @@ from salmonn_lab.console import run_command
 from salmonn_lab.data.manifest import write_manifest
 from salmonn_lab.experiment import load_experiment
 
-CLIPS = 16
+CLIPS = 10
 TOY = {f"part/{number}.bin": bytes([number]) * 50_000 for number in range(40)}
 FINISHED = 600.0
 """Seconds after which a command that nobody kills is taken for stuck."""
@@ -90,7 +90,7 @@ def write_settings(folder: Path) -> tuple[Path, Path]:
         },
         "evaluation": {"benchmarks": [str(corpus)], "before": []},
         "optim": {"lr": 0.01, "warmup_steps": 2},
-        "trainer": {"max_steps": 20, "precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 1},
+        "trainer": {"max_steps": 12, "precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 1},
         "loggers": {"tensorboard": None},
         "checkpoint_every": 3,
     }
@@ -117,6 +117,7 @@ def kinds(config: Path, corpus: Path, trained: Path) -> dict[str, Kind]:
         return (
             sorted(path.name for path in place.iterdir()),
             sorted(path.name for path in (folder / "run").glob(".*")),
+            sorted(path.name for path in (folder / "run").glob("report.*")),
             without_times(place / "corpus.jsonl"),
             (folder / "run" / "scores.json").read_text(),
         )
@@ -257,8 +258,10 @@ def kill_many(kind: Kind, folder: Path, count: int, together: int, moments: rand
         place.mkdir()
         kind.prepare(place)
         log = place / "log.txt"
-        problems = []
+        problems, finished = [], False
         for _ in range(moments.randint(1, 4)):
+            if finished:  # the next would find nothing to do
+                break
             processes = [start(kind, place, log) for _ in range(together)]
             time.sleep(moments.uniform(0.0, whole * together))
             killed = moments.sample(processes, moments.randint(1, together))
@@ -268,6 +271,7 @@ def kill_many(kind: Kind, folder: Path, count: int, together: int, moments: rand
             for process in processes:
                 code = end_of(process, FINISHED)
                 kills += code == -signal.SIGKILL
+                finished = finished or code == 0
                 if code not in (0, *kind.refused, *([-signal.SIGKILL] if process in killed else [])):
                     problems.append(f"ended with {code}")
         code = end_of(start(kind, place, log), FINISHED)
