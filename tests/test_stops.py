@@ -60,10 +60,9 @@ run_command(globals()[sys.argv[2]], "it goes on")
 """
 """A command that takes no time to start, and what libraries make of a stop."""
 STAGES = """
-import sys, time
+import time
 from pathlib import Path
-here, stage, module = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-del sys.argv[1:4]
+here, stage, module = Path({here!r}), {stage!r}, {module!r}
 
 def pause(owner, name, calls=1):
     original, count = getattr(owner, name), [0]
@@ -80,7 +79,7 @@ from salmonn_lab.salmonn import Salmonn
 if stage == "preparation":
     pause(runs, "localize")
 elif stage == "encoding":
-    pause(encode.ClipEncoder, "predict_step", 2)
+    pause(encode.ClipEncoder, "predict_step")
 elif stage == "training":
     pause(Salmonn, "training_step", 3)
 elif stage == "validation":
@@ -98,19 +97,25 @@ run_command(import_module(module).main, "it goes on")
 """One of the kit's commands, which waits where it is to be stopped."""
 
 
-def start(script: str, folder: Path, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+def start(script: str, folder: Path, *arguments: object) -> subprocess.Popen[str]:
     """Start a script in a process group of its own, whose signals do what they do in a terminal."""
     file = folder / "script.py"  # a file, for Lightning to start a second process with
     file.write_text(script)
     return subprocess.Popen(
-        [sys.executable, str(file), str(folder), *map(str, arguments)],
+        [sys.executable, str(file), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell in the background ignores it
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+def start_command(folder: Path, stage: str, name: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start one of the kit's commands, which waits at a stage once it has made a file `ready` in a folder."""
+    script = STAGES.format(here=str(folder), stage=stage, module=f"salmonn_lab.{name}")
+    return start(script, folder, *arguments)
 
 
 def wait_for(file: Path, process: subprocess.Popen[str], seconds: float = 120.0) -> None:
@@ -142,20 +147,20 @@ def group_of(pid: int) -> int | None:
 @pytest.mark.parametrize("number", SIGNS)
 def test_each_signal_has_its_exit_code_and_one_line(number: signal.Signals, tmp_path: Path) -> None:
     code, word = SIGNS[number]
-    process = start(TOY, tmp_path, "plain")
+    process = start(TOY, tmp_path, tmp_path, "plain")
     wait_for(tmp_path / "ready", process)
     assert stop(process, number) == (code, f"{word}; it goes on\n")
 
 
 @pytest.mark.parametrize("command", ["lightning", "workers"])
 def test_what_libraries_make_of_a_stop_is_still_a_stop(command: str, tmp_path: Path) -> None:
-    process = start(TOY, tmp_path, command)
+    process = start(TOY, tmp_path, tmp_path, command)
     wait_for(tmp_path / "ready", process)
     assert stop(process, signal.SIGTERM) == (143, "terminated; it goes on\n")
 
 
 def test_the_processes_of_a_command_end_with_it(tmp_path: Path) -> None:
-    process = start(TOY, tmp_path, "parent")
+    process = start(TOY, tmp_path, tmp_path, "parent")
     wait_for(tmp_path / "ready", process)
     child = int((tmp_path / "child").read_text())
     assert stop(process, signal.SIGTERM)[0] == 143
@@ -163,7 +168,7 @@ def test_the_processes_of_a_command_end_with_it(tmp_path: Path) -> None:
 
 
 def test_a_second_signal_does_not_cut_the_ending_short(tmp_path: Path) -> None:
-    process = start(TOY, tmp_path, "slow_to_end")
+    process = start(TOY, tmp_path, tmp_path, "slow_to_end")
     wait_for(tmp_path / "ready", process)
     process.send_signal(signal.SIGINT)
     wait_for(tmp_path / "ending", process)
@@ -248,7 +253,7 @@ def fit_words(settings: Path, corpus: Path, tmp_path: Path, options: dict[str, o
 
 def test_training_that_is_terminated_says_so_and_is_no_success(settings: Path, corpus: Path, tmp_path: Path) -> None:
     words = fit_words(settings, corpus, tmp_path, {})
-    process = start(STAGES, tmp_path, "training", "salmonn_lab.fit", *words)
+    process = start_command(tmp_path, "training", "fit", *words)
     wait_for(tmp_path / "ready", process)
     code, said = stop(process, signal.SIGTERM)
     assert (code, said.splitlines()[-1]) == (143, "terminated; it goes on")
@@ -270,7 +275,7 @@ def test_fit_stopped_at_any_stage(
     tmp_path: Path,
 ) -> None:
     code, word = SIGNS[number]
-    process = start(STAGES, tmp_path, stage, "salmonn_lab.fit", *fit_words(settings, corpus, tmp_path, options))
+    process = start_command(tmp_path, stage, "fit", *fit_words(settings, corpus, tmp_path, options))
     wait_for(tmp_path / "ready", process)
     ended, said = stop(process, number, whole_group=whole_group)
     assert (ended, said.splitlines()[-1]) == (code, f"{word}; it goes on")
@@ -287,7 +292,7 @@ def test_two_devices_stop_together(
     code, word = SIGNS[number]
     options = {"features": True} if stage == "encoding" else {}
     words = [*fit_words(settings, corpus, tmp_path, options), "trainer.devices=2", "trainer.strategy=ddp"]
-    process = start(STAGES, tmp_path, stage, "salmonn_lab.fit", *words)
+    process = start_command(tmp_path, stage, "fit", *words)
     wait_for(tmp_path / "ready", process)
     ended, said = stop(process, number)
     assert (ended, said.splitlines()[-1]) == (code, f"{word}; it goes on")
@@ -305,7 +310,7 @@ def test_encode_and_evaluate_stop_and_go_on(
     fit = subprocess.run([sys.executable, "-m", "salmonn_lab.fit", "--config", settings, "evaluation.before=[]"])
     assert fit.returncode == 0
     for stage, module, words in (("encoding", "encode", encode), ("measuring", "evaluate", evaluate)):
-        process = start(STAGES, tmp_path, stage, f"salmonn_lab.{module}", *words)
+        process = start_command(tmp_path, stage, module, *words)
         wait_for(tmp_path / "ready", process)
         ended, said = stop(process, number)
         assert (ended, said.splitlines()[-1]) == (code, f"{word}; it goes on")
@@ -323,7 +328,7 @@ def test_a_sweep_that_is_stopped_in_training_goes_on_with_the_same_command(
     code, word = SIGNS[number]
     folder = tiny_experiment(tmp_path / "queries", settings, corpus, "[{'model.bridge.num_queries': 1}]", steps=300)
     (planned,) = load_experiment(folder).planned
-    process = start(STAGES, tmp_path, "sweep", "salmonn_lab.sweep", folder, "--run", "--no-probe")
+    process = start_command(tmp_path, "sweep", "sweep", folder, "--run", "--no-probe")
     wait_for(planned.run.checkpoint, process)
     assert state_of(planned) == "running"
     ended, said = stop(process, number)
@@ -340,7 +345,7 @@ def test_a_run_that_is_stopped_by_hand_is_no_failure_of_its_sweep(
 ) -> None:
     folder = tiny_experiment(tmp_path / "queries", settings, corpus, "[{'model.bridge.num_queries': 1}]", steps=300)
     (planned,) = load_experiment(folder).planned
-    process = start(STAGES, tmp_path, "sweep", "salmonn_lab.sweep", folder, "--run", "--no-probe")
+    process = start_command(tmp_path, "sweep", "sweep", folder, "--run", "--no-probe")
     wait_for(planned.run.checkpoint, process)
     (run,) = (child for child in psutil.Process(process.pid).children() if "salmonn_lab.fit" in child.cmdline())
     run.send_signal(number)
