@@ -26,9 +26,12 @@ from salmonn_lab.locks import Lock
 lock = Lock(Path(sys.argv[1]))
 assert lock.acquire()
 if sys.argv[2:] == ["fork"]:
+    ready, begun = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(begun, b"x")
         time.sleep(60)
+    os.read(ready, 1)
     print(child, flush=True)
 print("held", flush=True)
 time.sleep(60)
