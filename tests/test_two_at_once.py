@@ -60,7 +60,7 @@ def test_a_variant_may_be_measured_while_its_run_is_trained(settings: Path) -> N
         runs.locked(run.folder),
         runs.locked(evaluate.destination(run, None, ["model.lora.scale=2.0"])),
         pytest.raises(BlockingIOError),
-        runs.locked(evaluate.destination(run, None, ["benchmarks=[x]"])),
+        runs.locked(evaluate.destination(run, None, ["evaluation.benchmarks=[x]"])),
     ):
         pass
 
