@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from salmonn_lab.files import naming, sync_folder
+from salmonn_lab.files import UNFINISHED, remove_unfinished, writing
 from salmonn_lab.plain import read_plain
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -41,19 +40,11 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with naming(path), unfinished.open("wb") as file:
-                write(checkpoint, file, path)
-                file.flush()
-                os.fsync(file.fileno())
+        remove_unfinished(path.parent)
+        with writing(path) as file:
+            write(checkpoint, file, path)
             if path.name == LAST and path.is_file():
                 keep_previous(path)
-            unfinished.replace(path)
-            sync_folder(path.parent)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
 def write(checkpoint: Mapping[str, Any], file: Any, path: Path) -> None:
@@ -70,21 +61,13 @@ def write(checkpoint: Mapping[str, Any], file: Any, path: Path) -> None:
 
 def keep_previous(path: Path) -> None:
     """Let `previous.ckpt` be what `last.ckpt` is now, without a moment in which there is neither."""
-    staged = path.with_name(f".{PREVIOUS}.{os.getpid()}")
+    staged = path.with_name(f".{PREVIOUS}.{os.getpid()}{UNFINISHED}")
     staged.unlink(missing_ok=True)
     try:
         os.link(path, staged)
     except OSError:  # a file system without hard links
         shutil.copyfile(path, staged)
     staged.replace(path.with_name(PREVIOUS))
-
-
-def remove_abandoned(path: Path) -> None:
-    """Remove unfinished copies of a file that processes of this machine left when they were killed."""
-    for stray in path.parent.glob(f".{path.name}.*"):
-        process = stray.name.rpartition(".")[2]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            stray.unlink(missing_ok=True)
 
 
 def settle(folder: Path) -> tuple[Path | None, str]:
@@ -110,8 +93,8 @@ def settle(folder: Path) -> tuple[Path | None, str]:
         remark = f"{last} is missing"
     else:
         return None, ""
-    shutil.copyfile(previous, last.with_name(f".{LAST}.{os.getpid()}"))
-    last.with_name(f".{LAST}.{os.getpid()}").replace(last)
+    with writing(last) as file:
+        file.write(previous.read_bytes())
     return last, f"{remark}. Training resumes from {PREVIOUS}, step {read_plain(last)['global_step']}"
 
 
