@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from salmonn_lab import command_line
+
+if __name__ == "__main__":
+    command_line.check(command_line.check_activate)
+
 import dataclasses
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,17 +16,16 @@ from salmonn_lab import runs
 from salmonn_lab.batch import Example, Prediction
 from salmonn_lab.config import RunConfig
 from salmonn_lab.console import console, progress, run_command
+from salmonn_lab.data.config import DataConfig, SourceConfig
 from salmonn_lab.data.manifest import read_manifest, write_manifest
-from salmonn_lab.data.modules import Benchmark, DataConfig, SourceConfig
+from salmonn_lab.data.modules import Benchmark
 from salmonn_lab.evaluate import data_module
 from salmonn_lab.fit import fit
 from salmonn_lab.metrics.health import find_words, symptoms
-from salmonn_lab.model.llm import DecodingConfig
+from salmonn_lab.model.config import DecodingConfig
 from salmonn_lab.progress import quiet_libraries
 
 TASK = "audio_story_telling"
-STORIES = 12
-"""How many the paper trains on, one step each."""
 
 
 def tell_stories(
@@ -115,19 +118,7 @@ def activate(
 def main() -> None:
     """Run the command."""
     quiet_libraries()
-    parser = argparse.ArgumentParser(
-        prog="python -m salmonn_lab.activate",
-        description="Activation tuning: a run tells long stories at a reduced LoRA scale, and trains a step on each.",
-        epilog="Example: python -m salmonn_lab.activate --run runs/stage2 --clips clips.jsonl --out runs/stage3",
-    )
-    parser.add_argument("--run", required=True, help="the run to activate")
-    parser.add_argument("--clips", type=Path, required=True, help="a manifest of clips to tell stories about")
-    parser.add_argument("--out", type=Path, required=True, help="the folder of the new run")
-    parser.add_argument("--lora-scale", type=float, default=2.0, help="while telling (default: 2.0)")
-    parser.add_argument("--stories", type=int, default=STORIES, help=f"how many, and steps (default: {STORIES})")
-    parser.add_argument("--min-words", type=int, default=50, help="of a story that is kept (default: 50)")
-    parser.add_argument("--max-new-tokens", type=int, default=300, help="of a story (default: 300)")
-    options = parser.parse_args(sys.argv[1:])
+    options = command_line.check_activate(sys.argv[1:])
     activated = activate(
         runs.find(options.run),
         options.clips,

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import copy
-import difflib
-import inspect
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
 
 import yaml
-from lightning import Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from salmonn_lab.data.counterfactual import Heard
-from salmonn_lab.data.features import Storage
-from salmonn_lab.data.modules import DataConfig
-from salmonn_lab.salmonn import ModelConfig, OptimConfig, precision_of
+from salmonn_lab.data.config import DataConfig, Heard, Storage
+from salmonn_lab.library_options import logger_kind, trainer_kind
+from salmonn_lab.model.config import ModelConfig
+from salmonn_lab.optim import OptimConfig, precision_of
+from salmonn_lab.typed_yaml import (
+    DECIMAL,
+    Interpolation,
+    Options,
+    Reader,
+    Source,
+    compose,
+    field_kind,
+    hints_of,
+    is_plain,
+    node_of,
+    quoted,
+    scalar,
+    taken_apart,
+)
 
-LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
-RESERVED_TRAINER_KEYS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler")
 MACHINE_KEYS = (
     "out_dir",
     "features",
@@ -33,6 +44,19 @@ MACHINE_KEYS = (
     "trainer.num_nodes",
 )
 """Keys that say where a run happens, not what it is."""
+TRAINER_LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+    "log_every_n_steps": 0,
+    "min_epochs": 0,
+    "min_steps": 0,
+}
+"""Least values of trainer options that Lightning takes and fails at while it trains."""
+TRAINER_FRACTIONS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches")
+Value = TypeVar("Value")
+Place = tuple[str | int, ...]
+"""Keys and indices from the top of a configuration to a value."""
 
 
 @dataclass
@@ -62,10 +86,14 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    trainer: dict[str, Any] = field(default_factory=lambda: {"max_steps": 90_000, "precision": "16-mixed"})
+    trainer: Annotated[dict[str, Any], Options(trainer_kind)] = field(
+        default_factory=lambda: {"max_steps": 90_000, "precision": "16-mixed"}
+    )
     """Any option of Lightning's Trainer."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    loggers: dict[str, Any] = field(default_factory=lambda: {"csv": {}, "tensorboard": {}})
+    loggers: Annotated[dict[str, Any], Options(logger_kind)] = field(
+        default_factory=lambda: {"csv": {}, "tensorboard": {}}
+    )
     """csv, tensorboard, wandb, mlflow, each with the options of Lightning's logger; one that is null is off. The last
     two need their packages, and MLflow a database, such as `mlflow: {tracking_uri: "sqlite:///mlflow.db"}`."""
     features: str | None = None
@@ -79,22 +107,28 @@ class RunConfig:
     """Start the weights that learn from those of a run's folder, a checkpoint of one, or a checkpoint of the original
     SALMONN; this is how stages are chained."""
     seed: int = 42
+    """Of new parameters, of the order of the data, and of dropout."""
     out_dir: str = "runs/salmonn"
     """The run's folder."""
 
     def __post_init__(self) -> None:
-        options = inspect.signature(Trainer).parameters
         for key in self.trainer:
-            if key in RESERVED_TRAINER_KEYS:
-                raise ValueError(f"trainer.{key} is set by the kit")
-            if key not in options:
-                raise ValueError(
-                    f"Key '{key}' not in Lightning's Trainer.{suggest(key, options)} Full key: trainer.{key}"
-                )
+            trainer_kind(key, f"trainer.{key}")
         precision_of(self.trainer)
+        for key, least in TRAINER_LEAST.items():
+            value = self.trainer.get(key)
+            if isinstance(value, int | float) and value < least:
+                raise ValueError(f"trainer.{key} must be at least {least}, got {value}")
+        for key in TRAINER_FRACTIONS:
+            value = self.trainer.get(key)
+            if isinstance(value, float) and not 0 <= value <= 1:
+                raise ValueError(f"trainer.{key} must be a number of batches, or a fraction from 0 to 1, got {value}")
+        if self.trainer.get("val_check_interval") == 0:
+            raise ValueError("trainer.val_check_interval must be above 0, got 0")
+        if self.trainer.get("barebones"):
+            raise ValueError("trainer.barebones turns off the checkpoints and logs that make a run")
         for key in self.loggers:
-            if key not in LOGGERS:
-                raise ValueError(f"loggers.{key}: there are {', '.join(LOGGERS)}.{suggest(key, LOGGERS)}")
+            logger_kind(key, f"loggers.{key}")
         if self.model.bridge.span == "thirty_seconds" and self.data.max_seconds > 30:
             raise ValueError(
                 f"data.max_seconds={self.data.max_seconds:g} does not fit model.bridge.span=thirty_seconds, in which "
@@ -117,95 +151,406 @@ def load_config(files: Sequence[str | Path] = (), overrides: Iterable[str] = ())
     return load_configs(files, [overrides])[0]
 
 
+def load_stored(file: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Configuration that a run has stored, with `key=value` overrides.
+
+    Raises:
+        ValueError: as in `load_config`; what is wrong with the stored file names it.
+    """
+    try:
+        config = load_config([file])
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from None
+    return load_config([file], overrides) if overrides else config
+
+
 def load_configs(files: Sequence[str | Path], variants: Iterable[Iterable[str]]) -> list[RunConfig]:
     """Compose a configuration for each list of overrides, as `load_config` does; the files are read once for all."""
-    config = copy.deepcopy(defaults())
+    tree = dict_defaults(RunConfig)
     for file in files:
-        config = merge(config, read_yaml(Path(file)), str(file))
-    return [override(copy.deepcopy(config), overrides) for overrides in variants]
+        tree = merge(tree, read_yaml(Path(file)))
+    return [with_overrides(tree, overrides) for overrides in variants]
+
+
+def with_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> RunConfig:
+    """Configuration of a tree of values with overrides laid over it."""
+    for text in overrides:
+        tree = merge(tree, read_override(text))
+    return cast(RunConfig, build(RunConfig, resolve(tree), ""))
 
 
 @cache
-def defaults() -> Any:
-    """Return the configuration without files or overrides, to be copied: making it anew takes 20 ms longer."""
-    return OmegaConf.structured(RunConfig)
+def dict_defaults(owner: Any) -> dict[str, Any]:
+    """Tree of the defaults of those keys whose values are dicts, which files and overrides add to."""
+    tree: dict[str, Any] = {}
+    for entry in fields(owner):
+        default = default_of(entry)
+        if isinstance(default, dict):
+            tree[entry.name] = default
+        elif is_dataclass(default) and not isinstance(default, type) and (inner := dict_defaults(type(default))):
+            tree[entry.name] = inner
+    return tree
 
 
-def override(config: Any, overrides: Iterable[str]) -> RunConfig:
-    """Return a composed configuration with overrides laid over it; it is of no use itself afterwards."""
-    for text in overrides:
-        key, equals, _ = text.partition("=")
-        if not equals or not key:
-            raise ValueError(f"expected key=value, got {text!r}")
-        try:
-            parsed = OmegaConf.from_dotlist([text])
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ValueError(f"{text}: {first_line(error)}") from None
-        config = merge(config, parsed, text)
-    try:
-        return cast(RunConfig, OmegaConf.to_object(config))
-    except OmegaConfBaseException as error:
-        raise ValueError(first_line(error)) from None
+def default_of(entry: Field[Any]) -> Any:
+    """Default of a field, `MISSING` where it has none."""
+    return entry.default if entry.default_factory is MISSING else entry.default_factory()
 
 
-def read_yaml(path: Path) -> DictConfig:
-    """Read one YAML file, which must hold a mapping."""
+def merge(tree: Mapping[str, Any], addition: Mapping[str, Any]) -> dict[str, Any]:
+    """Tree with another laid over it: dicts merge, everything else is replaced; neither is changed."""
+    merged = dict(tree)
+    for key, value in addition.items():
+        known = merged.get(key)
+        merged[key] = merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Tree of one YAML file, which must hold a mapping."""
     if not path.is_file():
         raise FileNotFoundError(f"no config file {path}")
+    source = Source(str(path), lines=True)
     try:
-        loaded = OmegaConf.load(path)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such day
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise ValueError(f"{path}: {reason}") from None
-    if not isinstance(loaded, DictConfig):
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+    node = compose(text, source)
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
         raise ValueError(f"{path}: expected `key: value` lines")
-    return loaded
+    return cast(dict[str, Any], read_node(Reader(source), node, RunConfig, ""))
 
 
-def merge(config: Any, addition: DictConfig, source: str) -> Any:
-    """Merge one layer, with errors in the user's words; neither argument is of use afterwards."""
-    check_keys(addition, RunConfig, "", source)
+def read_override(override: str) -> dict[str, Any]:
+    """Tree of one `dotted.key=value`."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"expected key=value, got {override!r}")
+    source = Source(shortened(override), lines=False)
+    words = key.split(".")
+    kind: Any = RunConfig
+    for place, word in enumerate(words):
+        kind = kind_within(kind, word, ".".join(words[: place + 1]), source)
+    value = read_node(Reader(source), override_node(text, kind, key, source), kind, key)
+    for word in reversed(words):
+        value = {word: value}
+    return cast(dict[str, Any], value)
+
+
+def kind_within(kind: Any, name: str, full: str, source: Source) -> Any:
+    """Type of a key within a type; errors as of `Reader.read`."""
+    _, options, members = taken_apart(kind)
+    for member in members:
+        if is_dataclass(member):
+            return field_kind(member, name, full, source.at())
+    if options is not None:
+        try:
+            return options.kind_of(name, full)
+        except ValueError as error:
+            raise ValueError(f"{source.at()}: {error}") from None
+    for member in members:
+        if get_origin(member) is dict:
+            return get_args(member)[1]
+    if Any in members:
+        return Any
+    raise ValueError(f"{source.at()}: there is no {full}: {full.rpartition('.')[0]} holds no keys, set it as a whole")
+
+
+def override_node(text: str, kind: Any, key: str, source: Source) -> yaml.Node:
+    """Node of an override's value: where the key takes a text, all of what was written, unless it is in quotes."""
+    members = taken_apart(kind)[2]
+    lists = [member for member in members if get_origin(member) is list]
+    texts = str in members or any(str in taken_apart(get_args(member)[0])[2] for member in lists)
+    brackets = (text.startswith("[") and bool(lists)) or (
+        text.startswith("{") and dict in [get_origin(member) for member in members]
+    )
+    if texts and not brackets and not text.startswith(("'", '"')):
+        if text != text.strip() and text.strip():
+            raise ValueError(f"{source.at()}: {key} has spaces at its ends: put the text in quotes, or leave them out")
+        return scalar(text)
+    node = compose(text, source)
+    if node is None:
+        return scalar("")
+    if text[: node.start_mark.index].strip() or text[node.end_mark.index :].strip():
+        raise ValueError(f"{source.at()}: {key}: what stands outside of the value would be lost: put a text in quotes")
+    return node
+
+
+def read_node(reader: Reader, node: yaml.Node, kind: Any, key: str) -> Any:
+    """Tree of a node; errors as of `Reader.read`."""
     try:
-        return OmegaConf.unsafe_merge(config, addition)  # without copies, which took a third of the time
-    except OmegaConfBaseException as error:
-        full_key = getattr(error, "full_key", "")
-        raise ValueError(f"{source}: {first_line(error)}" + (f" (key {full_key})" if full_key else "")) from None
+        return reader.read(node, kind, key)
+    except RecursionError:
+        raise ValueError(f"{reader.source.name}: nested too deeply") from None
 
 
-def check_keys(node: Any, kind: Any, prefix: str, source: str) -> None:
-    """Refuse the first key that its dataclass does not have, naming the nearest that it has."""
-    owner = next((arg for arg in (kind, *get_args(kind)) if is_dataclass(arg)), None)
-    if isinstance(node, DictConfig) and owner is not None and not node._is_none():
-        hints = get_type_hints(owner)
-        for key in map(str, node):
-            name = f"{prefix}{key}"
-            if key not in hints:
-                known = [entry.name for entry in fields(owner)]
-                raise ValueError(
-                    f"{source}: Key '{key}' not in '{cast(type, owner).__name__}'.{suggest(key, known)} "
-                    f"Full key: {name}"
-                )
-            if not OmegaConf.is_missing(node, key):
-                check_keys(node._get_node(key), hints[key], f"{name}.", source)
-    elif OmegaConf.is_list(node) and not node._is_none():
-        for index in range(len(node)):
-            check_keys(node._get_node(index), kind, f"{prefix[:-1]}[{index}].", source)
+def shortened(text: str) -> str:
+    """Text on one line, cut where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:197]}..."
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return " Did you mean ...?" where a known word is near, else nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+def build(owner: Any, tree: Mapping[str, Any], key: str) -> Any:
+    """Dataclass of a tree.
+
+    Raises:
+        ValueError: a key that has no default is missing, or a value is out of range.
+    """
+    hints = hints_of(owner)
+    for entry in fields(owner):
+        if entry.default is MISSING and entry.default_factory is MISSING and entry.name not in tree:
+            raise ValueError(f"{key}.{entry.name} is missing".lstrip("."))
+    return owner(
+        **{name: built(value, hints[name], f"{key}.{name}".lstrip(".")) for name, value in tree.items()},
+    )
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
+def built(value: Any, kind: Any, key: str) -> Any:
+    """Value of a key, with dataclasses in place of their trees."""
+    for member in taken_apart(kind)[2]:
+        if isinstance(value, Mapping) and is_dataclass(member):
+            return build(member, value, key)
+        if isinstance(value, list) and get_origin(member) is list and is_dataclass(get_args(member)[0]):
+            return [build(get_args(member)[0], item, f"{key}[{index}]") for index, item in enumerate(value)]
+    return copy.deepcopy(value)
+
+
+class Reference(str):
+    """Text that names environment variables, as in `${oc.env:TOKEN}`: a run stores it so, and `revealed` resolves it.
+
+    What it stands for may be a secret: it is not printed, and stands in no file.
+    """
+
+
+class Revealed(str):
+    """Text that a reference stands for."""
+
+    reference = Reference()
+    """The reference."""
+
+
+ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
+HIDDEN = "salmonn_lab.environment"
+"""Resolver that notes a reference to an environment variable in place of its value."""
+OPEN, CLOSE = "\ue000", "\ue001"
+"""Around such a note, until the text that it is part of is known."""
+
+
+def resolve(tree: dict[str, Any]) -> dict[str, Any]:
+    """Tree with every `${...}` replaced by its value; a text keeps its references to environment variables.
+
+    Raises:
+        ValueError: there is no such key or variable, or the value is not of the key's type.
+    """
+    places = list(interpolations(tree, RunConfig, ()))
+    if not places:
+        return tree
+    OmegaConf.register_resolver(HIDDEN, note, replace=True)
+    whole = with_defaults(RunConfig, tree)
+    try:
+        known, noted = OmegaConf.create(plain(whole)), OmegaConf.create(plain(whole, hide=True))
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(first_line(error)) from None
+    for place, kind, text in places:
+        key = dotted(place)
+        source = Source(f"{key}={shortened(text)}", lines=False)
+        is_text = kind is Any or not {str, Any}.isdisjoint(taken_apart(kind)[2])
+        value = value_at(noted if is_text else known, place, source)
+        value = read_node(Reader(source, resolved=True), node_of(value), kind, key)
+        tree = replaced(tree, place, with_references(value))
+    return tree
+
+
+def interpolations(value: Any, kind: Any, place: Place) -> Iterator[tuple[Place, Any, str]]:
+    """Place, type and text of every `${...}` in a tree."""
+    if isinstance(value, Interpolation):
+        yield place, kind, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from interpolations(item, kind_within(kind, key, key, Source(key, lines=False)), (*place, key))
+    elif isinstance(value, list):
+        lists = [member for member in taken_apart(kind)[2] if get_origin(member) is list]
+        for index, item in enumerate(value):
+            yield from interpolations(item, get_args(lists[0])[0] if lists else Any, (*place, index))
+
+
+def with_defaults(owner: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Tree in which every key of a dataclass has a value, for others to refer to."""
+    filled: dict[str, Any] = {}
+    for entry in fields(owner):
+        value = tree.get(entry.name, MISSING)
+        if value is MISSING:
+            value = default_of(entry)
+            value = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        elif isinstance(value, dict):
+            inner = [member for member in taken_apart(hints_of(owner)[entry.name])[2] if is_dataclass(member)]
+            value = with_defaults(inner[0], value) if inner else value
+        if value is not MISSING:
+            filled[entry.name] = value
+    return filled
+
+
+def plain(value: Any, *, hide: bool = False) -> Any:
+    """Tree as OmegaConf takes it; with `hide`, references to the environment are noted and not resolved."""
+    if isinstance(value, dict):
+        return {key: plain(item, hide=hide) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item, hide=hide) for item in value]
+    if isinstance(value, Interpolation):
+        return ENVIRONMENT.sub(f"${{{HIDDEN}:", value) if hide else str(value)
+    return escaped(value) if isinstance(value, str) else value
+
+
+def value_at(tree: DictConfig | ListConfig, place: Sequence[str | int], source: Source) -> Any:
+    """Value of an interpolation.
+
+    Raises:
+        ValueError: it has none.
+    """
+    node: Any = tree
+    try:
+        for part in place:
+            node = node[part]
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    except (OmegaConfBaseException, RecursionError, TypeError, KeyError) as error:
+        raise ValueError(f"{source.at()}: {first_line(error)}") from None
+
+
+def note(*arguments: Any) -> str:
+    """Stand-in for the value of an environment variable."""
+    texts = ["null" if text is None else "'" + str(text).replace("'", "\\'") + "'" for text in arguments[1:]]
+    return f"{OPEN}oc.env:{','.join([str(arguments[0]), *texts])}{CLOSE}"
+
+
+def with_references(value: Any) -> Any:
+    """Value with the notes in it turned into references."""
+    if isinstance(value, dict):
+        return {key: with_references(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_references(item) for item in value]
+    if isinstance(value, str) and OPEN in value:
+        return Reference(escaped(value).replace(OPEN, "${").replace(CLOSE, "}"))
+    return value
+
+
+def replaced(tree: Any, place: Sequence[str | int], value: Any) -> Any:
+    """Tree with the value at a place replaced; the tree itself stays as it is."""
+    if not place:
+        return value
+    changed = copy.copy(tree)
+    changed[place[0]] = replaced(tree[place[0]], place[1:], value)
+    return changed
+
+
+def dotted(place: Sequence[str | int]) -> str:
+    """Key of a place, as it is told to a user."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+
+
+def revealed(value: Value) -> Value:
+    """Value with its references to environment variables resolved, at the moment at which it is used.
+
+    Raises:
+        ValueError: a variable is not set.
+    """
+    result: Any = value
+    if isinstance(value, Reference):
+        try:
+            result = Revealed(OmegaConf.create({"text": str(value)})["text"])
+        except OmegaConfBaseException as error:
+            raise ValueError(f"{value}: {first_line(error)}") from None
+        result.reference = value
+    elif isinstance(value, dict):
+        result = {key: revealed(item) for key, item in value.items()}
+    elif isinstance(value, list):
+        result = [revealed(item) for item in value]
+    return cast(Value, result)
+
+
+def hidden(value: Any) -> Any:
+    """Value with the references in place of what `revealed` made of them, for files and terminals."""
+    if isinstance(value, dict):
+        return {key: hidden(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [hidden(item) for item in value]
+    return value.reference if isinstance(value, Revealed) else value
+
+
+def concealed(message: str, value: Any) -> str:
+    """Message of a library with the references in place of what they stand for, as in an address with a password."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            message = concealed(message, item)
+    return message.replace(value, value.reference) if isinstance(value, Revealed) and value else message
+
+
+def check_references(config: RunConfig) -> None:
+    """Refuse a reference to an environment variable that is not set, naming the key; better now than after training."""
+    for key, value in flatten(asdict(config)).items():
+        try:
+            revealed(value)
+        except ValueError as error:
+            raise ValueError(f"{key}={error}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def escaped(text: str) -> str:
+    """Text in which `${` means itself."""
+    return re.sub(r"(\\*)\$\{", lambda found: f"{found[1]}{found[1]}\\${{", text)
+
+
+LINE_ENDS = "\r\x85\u2028\u2029"
+
+
+class Writer(yaml.SafeDumper):
+    """YAML that `load_config` reads back equal."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal lists in full."""
+        return True
+
+
+def write_text(writer: Writer, text: str) -> yaml.ScalarNode:
+    """Node of a text, in quotes where it would be read as something else."""
+    written = str(text) if isinstance(text, Reference) else escaped(text)
+    node = writer.represent_str(written)
+    if DECIMAL.fullmatch(written):
+        node.style = "'"
+    elif any(letter in written for letter in LINE_ENDS):
+        node.style = '"'  # with escapes: read back, they would all be spaces
+    return node
+
+
+Writer.add_multi_representer(str, write_text)
+Writer.add_representer(str, write_text)
+
+
 def to_yaml(config: RunConfig) -> str:
-    """Return the resolved configuration as YAML that `load_config` reads back equal."""
-    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+    """YAML of the whole configuration that `load_config` reads back equal; secrets stay references."""
+    tree = asdict(config)
+    return yaml.dump(tree, Dumper=Writer, sort_keys=False, allow_unicode=True, width=100_000, default_flow_style=False)
+
+
+def assignment(key: str, value: Any) -> str:
+    """Override as the command line takes it, which reads back equal.
+
+    Raises:
+        ValueError: the value is of no type that a config has.
+    """
+    if isinstance(value, str) and is_plain(value):
+        return f"{key}={value}"
+    try:
+        return f"{key}={quoted(value)}"
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def differences(one: RunConfig, other: RunConfig, ignore: Iterable[str] = MACHINE_KEYS) -> list[str]:

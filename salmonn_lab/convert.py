@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from salmonn_lab import command_line
+
+if __name__ == "__main__":
+    command_line.check(command_line.check_convert)
+
 import os
 import sys
 from collections.abc import Mapping
@@ -16,11 +20,12 @@ from salmonn_lab.config import RunConfig, to_yaml
 from salmonn_lab.console import console, run_command
 from salmonn_lab.files import write_atomically
 from salmonn_lab.model.checkpoint import Coverage, read_original, to_original
+from salmonn_lab.model.config import ModelConfig
 from salmonn_lab.model.fingerprint import hash_weights
 from salmonn_lab.model.pretrained import check_weights
 from salmonn_lab.plain import read_plain
 from salmonn_lab.progress import quiet_libraries
-from salmonn_lab.salmonn import STATE_HASH, ModelConfig, Salmonn, original_config
+from salmonn_lab.salmonn import STATE_HASH, Salmonn, original_config
 
 ORIGINAL = "original"
 """The key of a converted checkpoint that keeps what only the original needs: its configuration, and what it leaked."""
@@ -123,21 +128,7 @@ def save(content: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Run the command."""
     quiet_libraries()
-    parser = argparse.ArgumentParser(
-        prog="python -m salmonn_lab.convert",
-        description="Turn a checkpoint of the original SALMONN into a run that evaluate, infer and fit take, or a run "
-        "into such a checkpoint.",
-        epilog="Example: python -m salmonn_lab.convert salmonn_v1.pth runs/salmonn_13b --llm lmsys/vicuna-13b-v1.1 "
-        "--beats BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt. "
-        "Back: python -m salmonn_lab.convert runs/salmonn_13b salmonn.pth",
-    )
-    parser.add_argument("source", type=Path, help="a .pth of the original, or a run's folder")
-    parser.add_argument("target", type=Path, help="the run's folder to make, or the .pth to write")
-    parser.add_argument("--whisper", default="openai/whisper-large-v2", help="folder, hub name or asset:NAME")
-    parser.add_argument("--llm", help="folder, hub name or asset:NAME; needed to make a run")
-    parser.add_argument("--beats", help="the BEATs file, where the checkpoint was trained with it")
-    parser.add_argument("--num-heads", type=int, default=12, help="attention heads of the Q-Former (default: 12)")
-    options = parser.parse_args(sys.argv[1:])
+    options = command_line.check_convert(sys.argv[1:])
     if options.source.is_dir():
         count = export_original(runs.find(options.source), options.target)
         console.print(f"{options.target}: {count} tensors")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from salmonn_lab import command_line
+
+if __name__ == "__main__":
+    command_line.check(command_line.check_encode)
+
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -224,34 +228,11 @@ def prune(configs: Sequence[RunConfig]) -> None:
     console.print(f"features={folder}: {freed / 2**30:.2f} GiB removed, {features.size(folder) / 2**30:.2f} GiB stay")
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m salmonn_lab.encode",
-        description="Encode every clip of a config (training at each speed, validation, benchmarks) into its feature "
-        "store; what is there already is not encoded again, and a command that was stopped goes on.",
-        epilog="Example: python -m salmonn_lab.encode --config configs/quickstart.yaml features=runs/features",
-    )
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a YAML file; repeat to merge")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="dotted keys, such as features_dtype=bfloat16"
-    )
-    parser.add_argument("--estimate", action="store_true", help="print the size of all clips' frames and stop")
-    parser.add_argument("--verify", action="store_true", help="read all audio again, in case files changed unnoticed")
-    parser.add_argument("--prune", action="store_true", help="remove what neither this config nor a --keep needs")
-    parser.add_argument(
-        "--keep", action="append", default=[], metavar="FILE", help="with --prune: a run's config.yaml; may be repeated"
-    )
-    return parser.parse_intermixed_args(arguments)
-
-
 def main() -> None:
     """Run the command."""
     quiet_libraries()
-    options = parse(sys.argv[1:])
+    options = command_line.check_encode(sys.argv[1:])
     config = runs.localize(load_config(options.config, options.overrides))
-    if options.keep and not options.prune:
-        raise ValueError("--keep says what --prune leaves; give both")
     if options.estimate:
         print_estimate(config)
     elif options.prune:

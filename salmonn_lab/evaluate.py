@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from salmonn_lab import command_line
+
+if __name__ == "__main__":
+    command_line.check(command_line.check_evaluate)
+
 import hashlib
 import json
 import re
@@ -25,23 +29,25 @@ from torch.utils.data import DataLoader
 from salmonn_lab import benchmarks, report, runs
 from salmonn_lab.assets import resolve
 from salmonn_lab.batch import Batch, Example, Prediction
-from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten
+from salmonn_lab.command_line import full_keys
+from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten, hidden
 from salmonn_lab.console import MENDABLE, console, run_command, table
+from salmonn_lab.data.config import DataConfig, Heard
 from salmonn_lab.data.contents import audio_digest
-from salmonn_lab.data.counterfactual import WAVEFORMS, Heard, altered, shuffled
+from salmonn_lab.data.counterfactual import WAVEFORMS, altered, shuffled
 from salmonn_lab.data.features import READING
 from salmonn_lab.data.manifest import cache_folder, read_manifest
 from salmonn_lab.data.modules import Benchmark as Examples
-from salmonn_lab.data.modules import DataConfig, SpeechDataModule, benchmark_clips
+from salmonn_lab.data.modules import SpeechDataModule, benchmark_clips
 from salmonn_lab.data.prompts import PromptPool
 from salmonn_lab.encode import examples_of, fill, predicting_trainer
 from salmonn_lab.files import read_json_object, write_atomically
+from salmonn_lab.model.config import DecodingConfig, ModelConfig
 from salmonn_lab.model.fingerprint import hash_weights
-from salmonn_lab.model.llm import DecodingConfig
 from salmonn_lab.plain import read_plain
 from salmonn_lab.predictions import Answers, read_predictions
 from salmonn_lab.progress import quiet_libraries
-from salmonn_lab.salmonn import ModelConfig, Salmonn
+from salmonn_lab.salmonn import Salmonn
 
 CODE = ("salmonn-lab", "torch", "transformers", "peft")
 """Packages whose next version may answer otherwise."""
@@ -165,7 +171,7 @@ def model_provenance(subject: Subject, data: DataConfig, options: Mapping[str, A
     How many devices there are of which kind, and what shares a batch, does not count.
     """
     return {
-        "model": asdict(subject.config),
+        "model": hidden(asdict(subject.config)),
         "weights": dict(subject.weights),
         "data": {key: getattr(data, key) for key in ("min_seconds", "max_seconds", "channels")},
         "frames": subject.storage,
@@ -700,47 +706,10 @@ def evaluate_stored(
         return publish(run, folder, rescore(run, folder, config.evaluation.benchmarks if chosen else ()))
 
 
-def full_keys(overrides: Sequence[str]) -> list[str]:
-    """Return overrides as `load_config` takes them: the commands that measure take `benchmarks=` for short."""
-    return [f"evaluation.{key}" if key.startswith("benchmarks=") else key for key in overrides]
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m salmonn_lab.evaluate",
-        description="Measure trained runs on benchmarks; predictions, scores and report land in each run's folder, or "
-        "in one of its variants/ where another checkpoint or other settings are asked for. What is answered already is "
-        "kept: a call that was stopped goes on where it was.",
-        epilog="Example: python -m salmonn_lab.evaluate --run runs/quickstart benchmarks=[asterisk]",
-    )
-    parser.add_argument("--run", required=True, action="append", type=Path, help="a run's folder; repeat for several")
-    parser.add_argument("--checkpoint", type=Path, help="another checkpoint than the run's last.ckpt")
-    parser.add_argument("--again", action="store_true", help="answer anew what is complete")
-    parser.add_argument("--wait", action="store_true", help="wait where another process is at work on the run")
-    parser.add_argument(
-        "--rescore",
-        action="store_true",
-        help="score the predictions that are there, without a model; --run may name one of a run's variants/",
-    )
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="benchmarks=[NAME or MANIFEST, ...], model.lora.scale=2.0, evaluation.audio=mute, trainer.devices=2",
-    )
-    options = parser.parse_intermixed_args(arguments)
-    if options.again and options.rescore:
-        parser.error("--again answers anew, --rescore does not answer: choose one")
-    if options.checkpoint and len(options.run) > 1:
-        parser.error("--checkpoint is one run's: give one --run with it")
-    return options
-
-
 def main() -> None:
     """Run the command."""
     quiet_libraries()
-    options = parse(sys.argv[1:])
+    options = command_line.check_evaluate(sys.argv[1:])
     overrides = full_keys(options.overrides)
     measured, failed = {}, []
     for place in options.run:

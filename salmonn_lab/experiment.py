@@ -26,10 +26,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from salmonn_lab import runs
-from salmonn_lab.config import MACHINE_KEYS, RunConfig, flatten, load_configs
+from salmonn_lab.config import MACHINE_KEYS, RunConfig, assignment, flatten, load_configs
 from salmonn_lab.files import read_json_object
 
 SWEEP_FILE = "sweep.py"
@@ -254,14 +252,6 @@ def read_stored(folder: Path) -> RunConfig | None:
         return runs.Run(folder).config()
     except ValueError:
         return None
-
-
-def assignment(key: str, value: Any) -> str:
-    """Return an override as the command line takes it."""
-    text = json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and re.fullmatch(r"[\w./~-]+", value) and yaml.safe_load(value) == value:
-        text = value
-    return f"{key}={text}"
 
 
 def assignments(overrides: Overrides) -> list[str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from salmonn_lab import command_line
+
+if __name__ == "__main__":
+    command_line.check(command_line.check_fit)
+
 import math
 import sys
 import time
@@ -12,22 +16,26 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LambdaCallback, LearningRateMonitor
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from salmonn_lab import report, runs
+from salmonn_lab.assets import resolve
 from salmonn_lab.clock import PartClock
-from salmonn_lab.config import RunConfig, first_line, load_config, to_yaml
+from salmonn_lab.config import RunConfig, concealed, first_line, load_config, revealed, to_yaml
 from salmonn_lab.console import console, progress, run_command, table
-from salmonn_lab.data.modules import SpeechDataModule, check_data, reading
+from salmonn_lab.data.config import reading
+from salmonn_lab.data.modules import SpeechDataModule, check_data
 from salmonn_lab.encode import clips_of, fill
 from salmonn_lab.evaluate import data_module, find_benchmarks, measure, publish
+from salmonn_lab.model.config import CHAT
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
-from salmonn_lab.model.llm import CHAT
+from salmonn_lab.optim import precision_of
 from salmonn_lab.plain import read_plain
 from salmonn_lab.progress import progress_callbacks, quiet_libraries
-from salmonn_lab.salmonn import Salmonn, precision_of
+from salmonn_lab.salmonn import Salmonn
 from salmonn_lab.training.checkpoints import (
     LOSS,
     PREVIOUS,
@@ -58,8 +66,8 @@ def fit(config: RunConfig, *, resume: bool = False, wait: bool = False) -> runs.
         ValueError: if there is no such benchmark; or a manifest has changed since the training began that is resumed.
         FloatingPointError: when the loss is not finite; the clips of the batch are named.
     """
-    find_benchmarks(config.evaluation.benchmarks)  # one that is not there is better known now than after training
-    with runs.locked(Path(config.out_dir), wait=wait):
+    say_missing(config.evaluation.benchmarks)
+    with runs.locked(Path(revealed(config.out_dir)), wait=wait):
         return train_and_measure(config, resume=resume)
 
 
@@ -111,6 +119,21 @@ def train_and_measure(config: RunConfig, *, resume: bool) -> runs.Run:
     if runs.first_process():
         publish(run, run.folder, results)
     return run
+
+
+def say_missing(names: Sequence[str]) -> None:
+    """Say which benchmarks will not be measured because their data is not here: better now than after training.
+
+    Raises:
+        ValueError: there is no such benchmark, or two have the same name.
+        AssetError: what one is made of cannot be fetched.
+    """
+    for benchmark in find_benchmarks(names):
+        try:
+            resolve(benchmark.manifest)
+        except FileNotFoundError as error:
+            if runs.first_process():
+                console.print(f"{benchmark.name} will not be measured: {error}", soft_wrap=True, markup=False)
 
 
 def check_manifests(run: runs.Run, config: RunConfig) -> dict[str, str]:
@@ -255,14 +278,14 @@ def loggers(config: RunConfig, run: runs.Run) -> list[Logger]:
         ValueError: a logger's package is missing, its options are not Lightning's, or its server refuses; named by key.
     """
     made: list[Logger] = []
-    for name, options in config.loggers.items():
+    for name, options in revealed(config.loggers).items():
         if options is None:
             continue
         try:
             made.append(LOGGERS[name](run.folder, options))
             cast(Any, made[-1]).experiment  # noqa: B018  # W&B and MLflow connect on first use
         except Exception as error:  # of packages that this kit does not depend on
-            raise ValueError(f"loggers.{name}: {first_line(error)}") from error
+            raise ValueError(f"loggers.{name}: {concealed(first_line(error), options)}") from error
     return made
 
 
@@ -316,28 +339,17 @@ def timed(run: runs.Run, part: str) -> Iterator[Callable[[], None]]:
     add()
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m salmonn_lab.fit",
-        description="Train a run and measure it on benchmarks, before and after.",
-        epilog="Example: python -m salmonn_lab.fit --config configs/quickstart.yaml model.bridge.level=sequence",
-    )
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a YAML file; repeat to merge")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted keys, such as model.lora=null")
-    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
-    parser.add_argument(
-        "--estimate",
-        type=float,
-        nargs="?",
-        const=10.0,
-        metavar="SECONDS",
-        help="print weights, memory, tokens and operations for clips of so many seconds (default: 10), and stop",
-    )
-    parser.add_argument("--check-data", action="store_true", help="read every manifest and audio header and stop")
-    parser.add_argument("--resume", action="store_true", help="continue the run in out_dir from its last checkpoint")
-    parser.add_argument("--wait", action="store_true", help="wait where another process is at work on the run")
-    return parser.parse_intermixed_args(arguments)
+def check_trainer(config: RunConfig) -> None:
+    """Refuse options that Lightning's Trainer does not take, before anything is loaded.
+
+    Raises:
+        ValueError: one line of what it says.
+    """
+    options = {"enable_model_summary": False, "enable_progress_bar": False, **runs.settle_precision(config.trainer)}
+    try:
+        lightning.Trainer(**options, logger=False, enable_checkpointing=False, use_distributed_sampler=False)
+    except (MisconfigurationException, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"trainer: {' '.join(str(error).split())}") from None
 
 
 def print_problems(config: RunConfig) -> None:
@@ -394,7 +406,7 @@ def print_estimate(config: RunConfig, seconds: float) -> None:
 def main() -> None:
     """Run the command."""
     quiet_libraries()
-    options = parse(sys.argv[1:])
+    options = command_line.check_fit(sys.argv[1:])
     config = load_config(options.config, options.overrides)
     if options.print_config:
         print(to_yaml(config), end="")
@@ -403,6 +415,7 @@ def main() -> None:
     elif options.check_data:
         print_problems(config)
     else:
+        check_trainer(config)
         fit(config, resume=options.resume, wait=options.wait)
 
 

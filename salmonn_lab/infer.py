@@ -16,7 +16,7 @@ from salmonn_lab.files import write_atomically
 
 if TYPE_CHECKING:  # imported where they are used: a file that is not there is said before PyTorch is loaded
     from salmonn_lab.batch import Prediction
-    from salmonn_lab.model.llm import DecodingConfig
+    from salmonn_lab.model.config import DecodingConfig
     from salmonn_lab.runs import Run
 
 
@@ -40,7 +40,8 @@ def answer(
     from salmonn_lab import runs
     from salmonn_lab.batch import Example, Segment
     from salmonn_lab.data.audio import audio_seconds, warn_if_cut
-    from salmonn_lab.data.modules import Benchmark, reading
+    from salmonn_lab.data.config import reading
+    from salmonn_lab.data.modules import Benchmark
     from salmonn_lab.evaluate import data_module
 
     stored = run.config()
@@ -88,11 +89,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main() -> None:
     """Run the command."""
     options = parse(sys.argv[1:])
+    if not (Path(options.run) / "config.yaml").is_file():
+        raise FileNotFoundError(f"{options.run} is not a run: it has no config.yaml")
     for file in options.files:
         read_header(file)
 
     from salmonn_lab import runs
-    from salmonn_lab.model.llm import DecodingConfig
+    from salmonn_lab.model.config import DecodingConfig
     from salmonn_lab.progress import quiet_libraries
 
     quiet_libraries()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.padding import Padding
 
 from salmonn_lab.assets import data_root
 from salmonn_lab.console import console, run_command
-from salmonn_lab.data.corpora import hub
-from salmonn_lab.data.corpora.readers import CORPORA, Prepared, prepare
-from salmonn_lab.data.manifest import write_manifest
+from salmonn_lab.known import CORPORA
+from salmonn_lab.typed_yaml import suggest
+
+if TYPE_CHECKING:  # readers are imported where they are used: what is wrong with a command line is said before
+    from salmonn_lab.data.corpora.readers import Prepared
 
 HUB = """\
 Turn any audio dataset of the Hugging Face hub, or parquet files made like one, into a manifest. A YAML file says which
@@ -48,7 +51,9 @@ def describe(prepared: Prepared) -> str:
 
 def list_corpora() -> None:
     """Print what can be read."""
-    for name, corpus in CORPORA.items():
+    from salmonn_lab.data.corpora import readers
+
+    for name, corpus in readers.CORPORA.items():
         console.print(f"[bold]{name}[/]  {', '.join(corpus.splits)}")
         for line in (f"--root: {corpus.folder}", f"from: {corpus.how_to_get}", f"licence: {corpus.licence}"):
             console.print(Padding(escape(line), (0, 0, 0, 4)))
@@ -71,8 +76,15 @@ def prepare_corpus(arguments: list[str]) -> None:
     if options.corpus is None:
         list_corpora()
         return
+    if options.corpus not in CORPORA:
+        hint = suggest(options.corpus, CORPORA)
+        raise ValueError(f"there is no corpus '{options.corpus}'; there are {', '.join(CORPORA)}.{hint}")
     if options.root is None:
         raise ValueError(f"--root names the folder of {options.corpus}; `{parser.prog}` alone lists what it must be")
+    if not options.root.is_dir():
+        raise FileNotFoundError(f"--root: {options.root} is not a folder")
+    from salmonn_lab.data.corpora.readers import prepare
+
     options.out.mkdir(parents=True, exist_ok=True)
     for prepared in prepare(options.corpus, options.root, options.out, options.split).values():
         console.print(escape(describe(prepared)), soft_wrap=True)
@@ -90,6 +102,12 @@ def prepare_hub(arguments: list[str]) -> None:
     parser.add_argument("description", type=Path, metavar="NAME.yaml", help="the file, as above")
     add_out(parser)
     options = parser.parse_args(arguments)
+    if not options.description.is_file():
+        raise FileNotFoundError(f"there is no {options.description}")
+    from salmonn_lab.data.corpora import hub
+    from salmonn_lab.data.corpora.readers import Prepared
+    from salmonn_lab.data.manifest import write_manifest
+
     found, name = hub.read_source(options.description), options.description.stem
     reading = hub.read(
         found.source,

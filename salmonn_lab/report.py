@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
+from salmonn_lab import command_line
+
+if __name__ == "__main__":
+    command_line.check(command_line.check_report)
+
 import base64
 import io
 import json
 import math
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -35,7 +40,7 @@ COLUMNS = ("benchmark", "metric", "before training", "after training", "95 % int
 VERSION = 1
 """Of the layout of `report.json`."""
 WORST = 5
-PLAYERS = 50
+PLAYERS = command_line.PLAYERS
 """Clips that a report holds."""
 AUDIO_BYTES = 11_000_000
 """Encoded audio that a report holds at most: a page of 20 MB leaves as much again for base64 and 5,000 items."""
@@ -591,15 +596,7 @@ def encode(example: Example, read: Reader = read_audio) -> str:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m salmonn_lab.report",
-        description="Write report.json, .html, .md, .tex and .csv of a run's predictions; no model is loaded.",
-        epilog="Example: python -m salmonn_lab.report runs/quickstart runs/sequence",
-    )
-    parser.add_argument("run", type=Path, help="a run's folder, one of its variants/, or an experiment with a sweep.py")
-    parser.add_argument("other", type=Path, nargs="?", help="another run, to compare on the items that both answered")
-    parser.add_argument("--players", type=int, default=PLAYERS, help=f"clips in the page (default: {PLAYERS})")
-    options = parser.parse_args()
+    options = command_line.check_report(sys.argv[1:])
     quiet_libraries()
     if is_experiment(options.run):
         if options.other is not None:

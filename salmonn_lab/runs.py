@@ -25,15 +25,17 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from salmonn_lab import assets
-from salmonn_lab.config import RunConfig, differences, flatten, load_config, to_yaml
+from salmonn_lab.config import RunConfig, differences, flatten, load_stored, revealed, to_yaml
 from salmonn_lab.console import console
-from salmonn_lab.data.modules import reading
+from salmonn_lab.data.config import reading
 from salmonn_lab.files import read_json_object, remove_unfinished, write_atomically
 from salmonn_lab.locks import Lock
 from salmonn_lab.model.checkpoint import Coverage, Original, parse_original
+from salmonn_lab.model.config import ModelConfig
 from salmonn_lab.model.llm import fastest_dtype
+from salmonn_lab.optim import precision_of
 from salmonn_lab.plain import read_plain
-from salmonn_lab.salmonn import ModelConfig, Salmonn, original_config, precision_of
+from salmonn_lab.salmonn import Salmonn, original_config
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "torchaudio", "torchmetrics", "jiwer", "omegaconf")
 CONFIG = "config.yaml"
@@ -94,12 +96,7 @@ class Run:
         Raises:
             ValueError: as in `load_config`; what is wrong with the stored file names it.
         """
-        try:
-            config = load_config([self.config_file])
-        except ValueError as error:
-            known = str(error).startswith(str(self.config_file))
-            raise ValueError(str(error) if known else f"{self.config_file}: {error}") from None
-        return load_config([self.config_file], overrides) if overrides else config
+        return load_stored(self.config_file, overrides)
 
     def provenance(self) -> dict[str, Any]:
         """Facts that are recorded so far.
@@ -154,7 +151,7 @@ def start(config: RunConfig, *, resume: bool) -> Run:
         FileExistsError: if the folder holds a run and `resume` is False.
         ValueError: if the run to resume was made with another configuration; the keys are named.
     """
-    run = Run(Path(config.out_dir))
+    run = Run(Path(revealed(config.out_dir)))
     if not first_process():
         return wait_for(run)
     if run.config_file.is_file():
@@ -341,7 +338,7 @@ def trained_keys(config: ModelConfig) -> dict[str, Any]:
 
 def initialize(model: Salmonn, source: str) -> Coverage:
     """Load the weights that `init_from` names: a run's folder, or a checkpoint; errors as in `load_weights`."""
-    path = Path(source)
+    path = Path(revealed(source))
     if path.is_dir():
         run = find(path)
         return load_weights(model, run.checkpoint, run.config().model)
@@ -365,11 +362,12 @@ def with_stride(config: RunConfig) -> RunConfig:
 
 def settle_precision(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a trainer, with a precision that its device has: a CPU takes float16 as float32, which is said."""
-    asked = precision_of(options)
-    if asked != "16-mixed" or not on_cpu(options):
-        return dict(options)
+    settled = revealed(dict(options))
+    asked = precision_of(settled)
+    if asked != "16-mixed" or not on_cpu(settled):
+        return settled
     say_once(f"trainer.precision={asked} is for GPUs: on this CPU it is 32-true (bf16-mixed would be another choice)")
-    return {**options, "precision": "32-true"}
+    return {**settled, "precision": "32-true"}
 
 
 def on_cpu(options: Mapping[str, Any]) -> bool:
@@ -387,7 +385,11 @@ def say_once(text: str) -> None:
 
 
 def localize(value: Value) -> Value:
-    """Return the configuration with every `asset:NAME` replaced by its folder, fetched if need be."""
+    """Configuration with environment variables resolved and `asset:NAME` replaced by its folder, fetched if need be.
+
+    Options of the trainer and the loggers stay as they are: what they hide is resolved where they are used.
+    """
+    value = replace_texts(value, revealed)
     texts: list[str] = []
 
     def note(text: str) -> str:

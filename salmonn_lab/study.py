@@ -15,9 +15,9 @@ from typing import Any
 from salmonn_lab import analysis, benchmarks
 from salmonn_lab.benchmarks import Benchmark
 from salmonn_lab.clock import PART_SECONDS
-from salmonn_lab.config import flatten
+from salmonn_lab.config import assignment, flatten
 from salmonn_lab.estimate import Work, work_of
-from salmonn_lab.experiment import SEED, Experiment, Overrides, Planned, assignment, short
+from salmonn_lab.experiment import SEED, Experiment, Overrides, Planned, short
 from salmonn_lab.jobs import state_of
 from salmonn_lab.metrics.item import ItemMetric
 from salmonn_lab.metrics.seeds import SeedDifference, seed_differences, seed_means

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from salmonn_lab import command_line
+
+if __name__ == "__main__":
+    command_line.check(command_line.check_sweep)
+
 import math
 import shutil
 import subprocess
@@ -12,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from rich.markup import escape
 
 from salmonn_lab import slurm
+from salmonn_lab.config import assignment
 from salmonn_lab.console import console, run_command, table
 from salmonn_lab.estimate import Estimate, Work, estimates, probe, work_of
-from salmonn_lab.experiment import Experiment, Planned, Sweep, assignment, grid, load_experiment
+from salmonn_lab.experiment import Experiment, Planned, Sweep, grid, load_experiment
 from salmonn_lab.jobs import PATIENCE, state_of, work
 from salmonn_lab.progress import quiet_libraries
 
@@ -167,35 +171,10 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m salmonn_lab.sweep",
-        description="List an experiment's runs and what they take; with --run, do those that are missing.",
-        epilog="Example: python -m salmonn_lab.sweep experiments/bridge_level --run --jobs 2",
-    )
-    parser.add_argument("experiment", type=Path, help="a folder with a sweep.py")
-    parser.add_argument("--run", action="store_true", help="do what is missing; after any stop, again")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    parser.add_argument("--only", metavar="PATTERN", help="runs whose name fits, such as '*seed=0'")
-    parser.add_argument("--retry-failed", action="store_true", help="do those that failed, too")
-    parser.add_argument("--print", action="store_true", help="print the commands of the runs that are to do, and stop")
-    parser.add_argument(
-        "--slurm",
-        metavar="KEY=VALUE,...",
-        help=f"put them into Slurm's queue as one array: {', '.join(slurm.PARAMETERS)}; cluster=local does it here",
-    )
-    parser.add_argument("--no-probe", action="store_true", help="do not train for some seconds to estimate the time")
-    options = parser.parse_args(arguments)
-    if options.jobs < 1:
-        parser.error(f"--jobs must be at least 1, got {options.jobs}")
-    return options
-
-
 def main() -> None:
     """Run the command."""
     quiet_libraries()
-    options = parse(sys.argv[1:])
+    options = command_line.check_sweep(sys.argv[1:])
     queue = None if options.slurm is None else slurm.read_options(options.slurm)
     experiment = load_experiment(options.experiment)
     listed = chosen(experiment, options.only)

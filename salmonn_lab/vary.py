@@ -7,7 +7,11 @@ from the audio.
 
 from __future__ import annotations
 
-import argparse
+from salmonn_lab import command_line
+
+if __name__ == "__main__":
+    command_line.check(command_line.check_vary)
+
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +19,13 @@ from pathlib import Path
 from typing import get_args
 
 from salmonn_lab import report, runs
+from salmonn_lab.command_line import full_keys
 from salmonn_lab.config import RunConfig
 from salmonn_lab.console import console, run_command
-from salmonn_lab.data.counterfactual import Heard
-from salmonn_lab.evaluate import DEAF, destination, full_keys, joined, measure, read_results, ready, stored_results
+from salmonn_lab.data.config import Heard
+from salmonn_lab.evaluate import DEAF, destination, joined, measure, read_results, ready, stored_results
+from salmonn_lab.model.config import ModelConfig
 from salmonn_lab.progress import quiet_libraries
-from salmonn_lab.salmonn import ModelConfig
 from salmonn_lab.study import Variant, study_of_variants
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.25)
@@ -161,35 +166,10 @@ def vary(
     return report.write_study_pages(out, study)
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m salmonn_lab.vary",
-        description="Measure trained runs at other scales of LoRA, and with silence, noise, other clips or one encoder "
-        "fewer in place of what they hear. Nothing is trained; what is answered already is kept. Results land in each "
-        "run's variants/, the report that compares them in --out.",
-        epilog="Example: python -m salmonn_lab.vary --run runs/quickstart benchmarks=[quickstart_sounds]",
-    )
-    parser.add_argument("--run", required=True, action="append", type=Path, help="a run's folder; repeat for its seeds")
-    parser.add_argument(
-        "--scales", type=float, nargs="*", help="of LoRA; default: 0, 1/4, 1/2, 3/4, 5/4 of alpha / rank"
-    )
-    parser.add_argument(
-        "--audio", choices=[one for one in get_args(Heard) if one != "clip"], nargs="*", help="default: all"
-    )
-    parser.add_argument("--wait", action="store_true", help="wait where another process is at work on a run")
-    parser.add_argument("--out", type=Path, help="folder of the report; default: the run's variants/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="benchmarks=[NAME or MANIFEST, ...]")
-    options = parser.parse_intermixed_args(arguments)
-    if len(options.run) > 1 and options.out is None:
-        parser.error("with several runs, --out must say where the report of them goes")
-    return options
-
-
 def main() -> None:
     """Run the command."""
     quiet_libraries()
-    options = parse(sys.argv[1:])
+    options = command_line.check_vary(sys.argv[1:])
     out = options.out or runs.find(options.run[0]).folder / "variants"
     page = vary(options.run, full_keys(options.overrides), out, options.scales, options.audio, wait=options.wait)
     if runs.first_process():

@@ -21,7 +21,7 @@ import soundfile
 import torch
 from samples import SHORT
 
-from salmonn_lab import benchmarks, evaluate, runs
+from salmonn_lab import benchmarks, command_line, evaluate, runs
 from salmonn_lab.batch import Batch, Prediction
 from salmonn_lab.config import load_config
 from salmonn_lab.console import run_command
@@ -550,7 +550,7 @@ def test_options_that_contradict_one_another_are_refused(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        evaluate.parse(["--run", "a", *words])
+        command_line.parse_evaluate(["--run", "a", *words])
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
 

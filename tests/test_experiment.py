@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from salmonn_lab import runs
+from salmonn_lab import command_line, runs
+from salmonn_lab.assets import find_ready
+from salmonn_lab.assets.table import ASSETS
+from salmonn_lab.benchmarks import BENCHMARKS
+from salmonn_lab.command_line import full_keys
 from salmonn_lab.config import load_config, to_yaml
+from salmonn_lab.data.corpora.readers import CORPORA, manifest_name
 from salmonn_lab.experiment import Experiment, Planned, Sweep, assignments, grid, load_experiment
+from salmonn_lab.known import check_benchmarks
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.parent for path in (ROOT / "experiments").glob("*/sweep.py"))
 SEEDS = {"seed": [0, 1]}
+OF_THE_AUTHORS = ("salmonn_stage1_data.json", "salmonn_stage2_data.json", "runs/stage3/stories.jsonl")
+"""Manifests that the headers of configs say where to get."""
 
 
 def write(
@@ -233,6 +243,87 @@ def test_every_run_of_every_experiment_loads_and_no_two_are_equal(
     assert len({run.name for run in experiment.planned}) == len(experiment.planned)
     assert experiment.question.endswith((".", "?"))
     assert {run.folder.parent.relative_to("experiments").parts[1:] for run in experiment.planned} == {("runs",)}
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+def test_what_an_experiment_trains_and_is_measured_on_can_be_had(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for run in load_experiment(folder.relative_to(ROOT)).planned:
+        evaluation = run.config.evaluation
+        assert evaluation.benchmarks
+        for name in evaluation.benchmarks:
+            assert name in BENCHMARKS, f"{folder.name}: no benchmark {name}"
+            assert_can_be_had(BENCHMARKS[name].manifest)
+        assert set(evaluation.before or ()) <= set(evaluation.benchmarks)
+        for source in (*run.config.data.sources, *run.config.data.validation):
+            assert_can_be_had(source.manifest)
+
+
+def assert_can_be_had(manifest: str) -> None:
+    """A manifest is one that `assets` or `prepare` makes, or that a config says where to get."""
+    kind, _, name = manifest.rpartition(":")
+    if kind == "asset":
+        folder, _, file = name.partition("/")
+        assert folder in ASSETS
+        ready = find_ready(f"asset:{folder}")
+        assert ready is None or (ready / file).is_file(), f"{manifest} is not there"
+    elif kind == "data":
+        corpus, _, split = name.partition("/")
+        assert split in CORPORA[corpus].splits
+    else:
+        assert manifest in OF_THE_AUTHORS
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_a_config_names_and_the_commands_of_its_header_can_be_had(path: Path) -> None:
+    config = load_config([path])
+    for name in config.evaluation.benchmarks:
+        assert_can_be_had(BENCHMARKS[name].manifest)
+    for source in (*config.data.sources, *config.data.validation):
+        assert_can_be_had(source.manifest)
+    header = "\n".join(line.removeprefix("#") for line in path.read_text().splitlines() if line.startswith("#"))
+    commands = re.findall(r"(?m)^ {3}python -m salmonn_lab\.(\w+)((?:[^\n\\]|\\\n)*)", header)
+    assert commands
+    for command, words in commands:
+        options = getattr(command_line, f"parse_{command}")(shlex.split(words.replace("\\\n", " "), comments=True))
+        if command == "evaluate":
+            check_benchmarks(load_config([], full_keys(options.overrides)).evaluation.benchmarks)
+        for file in getattr(options, "config", []):
+            assert (ROOT / file).is_file()
+        clips = getattr(options, "clips", None)
+        if clips is not None:
+            corpus, _, split = clips.stem.partition("_")
+            assert clips == Path("data") / manifest_name(corpus, split)
+            assert split in CORPORA[corpus].splits
+
+
+def test_a_value_of_a_sweep_stays_of_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in (
+        ("init_from", "1e-4"),
+        ("out_dir", "no"),
+        ("out_dir", "007"),
+        ("features", None),
+        ("evaluation.benchmarks", ["a, b", "null", "12:30", "#c"]),
+        ("evaluation.before", []),
+        ("evaluation.likelihood", True),
+        ("optim.lr", 1e-05),
+        ("data.speeds", (0.9, 1.1)),
+        ("trainer.devices", "2"),
+        ("trainer.devices", [0, 1]),
+        ("loggers.mlflow", {"tags": {"a b": "no", "n": 3, "x": 1e-4}, "tracking_uri": "a: {b}, 'c' \"d\" #e\n\u2028"}),
+    ):
+        read: Any = load_config([], assignments({key: value}))
+        for word in key.split("."):
+            read = read[word] if isinstance(read, dict) else getattr(read, word)
+        assert read == (list(value) if isinstance(value, tuple) else value)
+        assert type(read) is (list if isinstance(value, tuple) else type(value))
+
+
+@pytest.mark.parametrize("value", [Path("a"), float("nan"), {1, 2}, object])
+def test_a_value_of_a_sweep_that_no_config_has_is_refused_with_its_key(value: object) -> None:
+    with pytest.raises(ValueError, match="init_from: ") as caught:
+        assignments({"init_from": value})
+    assert "\n" not in str(caught.value)
 
 
 def test_the_experiments_of_the_log_are_those_that_there_are() -> None:

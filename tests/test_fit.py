@@ -449,8 +449,8 @@ BAD_OVERRIDES = {
     "evaluation.benchmarks=[quickstart_command]": "Did you mean 'quickstart_commands'?",
     "data.sources=[]": "data.sources is empty",
     "trainer.precision=33": "33",
-    "loggers.csv={flush: 3}": "loggers.csv: MetricsCsv.__init__() got an unexpected keyword argument 'flush'",
-    "loggers.tensorboard={flush: 3}": "loggers.tensorboard: SummaryWriter",
+    "loggers.csv={flush: 3}": "Key 'flush' not in loggers.csv.",
+    "loggers.tensorboard={flush: 3}": "Key 'flush' not in loggers.tensorboard. Did you mean 'flush_secs'?",
 }
 
 
@@ -470,6 +470,65 @@ def test_bad_settings_end_fit_with_one_line_that_names_them(settings: Path, over
 def test_a_benchmark_that_is_not_there_is_known_before_training(settings: Path, call: Call) -> None:
     result = call("fit", "--config", settings, "evaluation={before: [], benchmarks: [absent.jsonl]}")
     assert_one_line(result, "absent.jsonl: no such manifest")
+    assert not Path(load_config([settings], []).out_dir).exists()
+
+
+def test_data_of_a_benchmark_that_is_missing_is_said_at_the_start(
+    settings: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SALMONN_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SALMONN_LAB_ASTERISK", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("SALMONN_LAB_DATA", str(tmp_path / "data"))
+    names = "evaluation={before: [], benchmarks: [asterisk, librispeech_test_clean]}"
+    result = call("fit", "--config", settings, names, "trainer.max_steps=1")
+    assert result.returncode == 0, result.stderr
+    start = result.stderr.partition("of them learn")[0]
+    assert "asterisk will not be measured: Asterisk prompts: missing the recordings" in start
+    assert "librispeech_test_clean will not be measured: " in start
+    assert "python -m salmonn_lab.prepare librispeech" in start
+    assert "making" not in result.stderr
+
+
+def test_a_secret_of_the_environment_stands_in_no_file_of_the_run(
+    settings: Path, corpus: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    checkpoint = load_config([settings]).model.llm.checkpoint
+    monkeypatch.setenv("LLM", checkpoint)
+    words = ("out_dir=${oc.env:PLACE}/run", "model.llm.checkpoint=${oc.env:LLM}", "trainer.max_steps=1")
+    monkeypatch.setenv("PLACE", str(tmp_path / "place"))
+    words += ("loggers={csv: {prefix: '${oc.env:SECRET}'}, tensorboard: null}", f"evaluation.benchmarks={corpus}")
+    result = call("fit", "--config", settings, *words)
+    assert result.returncode == 0, result.stderr
+    run = tmp_path / "place" / "run"
+    assert "hunter2-train_loss" in (run / "metrics.csv").read_text()
+    texts = {
+        path: path.read_text(errors="ignore") for path in run.rglob("*") if path.is_file() and path.suffix != ".ckpt"
+    }
+    config = next(text for path, text in texts.items() if path.name == "config.yaml")
+    assert "${oc.env:SECRET}" in config
+    assert {path.name for path, text in texts.items() if "hunter2" in text} == {"metrics.csv"}  # where it is a name
+    assert [path for path, text in texts.items() if path.suffix == ".yaml" and checkpoint in text] == []
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("trainer.accelerator=-", "invalid accelerator name"),
+        ("trainer.strategy=foo", "invalid strategy name"),
+        ("trainer.devices=0", "trainer: `Trainer(devices=0)`"),
+        ("trainer.max_time=soon", "not a valid duration"),
+        ("trainer.profiler=foo", "trainer: When passing string value for the `profiler`"),
+        ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be at least 1, got 0"),
+        ("trainer.limit_train_batches=2.0", "trainer.limit_train_batches must be a number of batches, or a fraction"),
+        ("trainer.max_steps=-5", "`max_steps` must be a non-negative integer or -1"),
+    ],
+)
+def test_what_lightning_does_not_take_is_said_before_anything_is_loaded(
+    settings: Path, override: str, said: str, call: Call
+) -> None:
+    assert_one_line(call("fit", "--config", settings, override), said)
     assert not Path(load_config([settings], []).out_dir).exists()
 
 

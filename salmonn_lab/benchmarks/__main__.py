@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from salmonn_lab import benchmarks
 from salmonn_lab.assets import data_root, find_ready
-from salmonn_lab.benchmarks import BENCHMARKS, NUMBERS, Benchmark, find
 from salmonn_lab.console import run_command, table
+from salmonn_lab.known import check_benchmarks
+
+if TYPE_CHECKING:
+    from salmonn_lab.benchmarks import Benchmark
 
 READY, DIFFERS, MISSING = "ready", "count differs", "not prepared"
 COLUMNS = ("name", "metric", "state", "items", "published", "licence")
@@ -42,7 +47,7 @@ def items_of(benchmark: Benchmark, found: int | None) -> str:
 
 def shown(value: float, metric: str) -> str:
     """Return a score as it is printed: shares as percentages."""
-    return f"{value:g}" if metric in NUMBERS else f"{100 * value:.1f} %"
+    return f"{value:g}" if metric in benchmarks.NUMBERS else f"{100 * value:.1f} %"
 
 
 def row_of(benchmark: Benchmark) -> tuple[str, ...]:
@@ -102,13 +107,14 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="print the whole row: prompt, decoding, sources, ...")
     names = parser.parse_args().names
+    check_benchmarks(names)
     output = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH)
-    for benchmark in map(find, names):
+    for benchmark in map(benchmarks.find, names):
         for key, text in describe(benchmark):
             output.print(f"{key + ':':12}{text}", soft_wrap=True)
         output.print()
     if not names:
-        listing = table(f"Benchmarks; manifests in {data_root()}", COLUMNS, map(row_of, BENCHMARKS.values()))
+        listing = table(f"Benchmarks; manifests in {data_root()}", COLUMNS, map(row_of, benchmarks.BENCHMARKS.values()))
         for column in listing.columns:
             column.justify = "right" if column.header in ("items", "published") else "left"
             column.no_wrap = column.header != "licence"

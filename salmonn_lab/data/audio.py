@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import soxr
@@ -18,10 +17,10 @@ from torch import Tensor
 from torchaudio.transforms import Resample
 
 from salmonn_lab.batch import Segment
+from salmonn_lab.data.config import AudioReading, Channels
 from salmonn_lab.data.decoding import (
     OVERSHOOT_SECONDS,
     AudioError,
-    Channels,
     Header,
     Samples,
     check_samples,
@@ -30,7 +29,7 @@ from salmonn_lab.data.decoding import (
     shown,
 )
 
-__all__ = ["OVERSHOOT_SECONDS", "AudioError"]
+__all__ = ["OVERSHOOT_SECONDS", "AudioError", "AudioReading"]
 
 SAMPLE_RATE = 16_000
 GAP_SECONDS = 0.1
@@ -42,24 +41,6 @@ FULL_SCALE = {torch.int16: 2**15, torch.int32: 2**31}
 """The integers that samples come in, by what is full scale."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AudioReading:
-    """How a run turns audio into waveforms (`data.min_seconds`, ...); the defaults are the original's."""
-
-    min_seconds: float = 1.0
-    max_seconds: float = 30.0
-    channels: Channels = "first"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_seconds <= self.max_seconds < math.inf or self.max_seconds == 0:
-            raise ValueError(
-                "data.min_seconds and data.max_seconds must satisfy 0 <= min <= max and max > 0, "
-                f"got {self.min_seconds} and {self.max_seconds}"
-            )
-        if self.channels not in get_args(Channels):
-            raise ValueError(f"data.channels must be one of {', '.join(get_args(Channels))}, got {self.channels!r}")
 
 
 def read_audio(

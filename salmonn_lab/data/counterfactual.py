@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,11 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salmonn_lab.batch import Example, Segment
+from salmonn_lab.data.config import Heard
 from salmonn_lab.data.features import Reader
 
-Heard = Literal["clip", "mute", "noise", "shuffled", "no_whisper", "no_audio_encoder"]
-"""`clip` is the clip itself. `mute`: as many samples of 0. `noise`: as many of white noise, as loud as the clip on the
-whole. `shuffled`: another clip of the same benchmark. The last two: the clip, the frames of one encoder being 0."""
 WAVEFORMS: tuple[Heard, ...] = ("mute", "noise")
 """Those that change samples, so that the encoders have to run."""
 

@@ -13,16 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from salmonn_lab.data.config import Channels
 from salmonn_lab.data.streams import BrokenStreamError, Stream, endless_wav, flac_streams, mp3_streams, ogg_streams
 
 Samples = NDArray[np.float32]
-Channels = Literal["first", "mean"]
 
 OVERSHOOT_SECONDS = 0.5
 """How far a stretch may run past the end of its file, where it is cut; Kaldi's `extract-segments` allows as much."""

@@ -29,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -38,9 +38,9 @@ from torch import Tensor
 
 from salmonn_lab.batch import ClipFrames, EncoderSpec, Segment
 from salmonn_lab.data.audio import AudioError, read_audio
+from salmonn_lab.data.config import Storage
 from salmonn_lab.files import remove_unfinished, writing
 
-Storage = Literal["float32", "bfloat16", "float16"]
 Reader = Callable[..., Tensor]
 """Makes a waveform of segments; takes `speed`."""
 Shard = dict[str, Tensor]

@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import cycle, islice
 from typing import Any, Literal, cast
@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from salmonn_lab.batch import Batch, ClipBatch, Example
-from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, AudioReading, audio_seconds, read_audio
+from salmonn_lab.data.audio import OVERSHOOT_SECONDS, AudioError, audio_seconds, read_audio
 from salmonn_lab.data.collate import collate, collate_clips
+from salmonn_lab.data.config import DataConfig, SourceConfig, reading
 from salmonn_lab.data.dataset import ClipDataset, SpeechDataset, at_full_speed, duration_problem
 from salmonn_lab.data.features import Clip, FeatureStore, Reader
 from salmonn_lab.data.manifest import read_manifest
@@ -48,91 +49,6 @@ ENCODED_AT_ONCE = 16
 Seconds = NDArray[np.float64]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class SourceConfig:
-    """One manifest to draw from."""
-
-    manifest: str
-    """A JSONL manifest, or the original SALMONN's JSON."""
-    weight: float | None = 1.0
-    """Examples drawn from here, relative to the other sources; null (for all sources, or none) is its size."""
-    tasks: list[str] | None = None
-    """Keep the examples of these tasks only."""
-    speeds: list[float] | None = None
-    """How fast its clips are played in training; null is `data.speeds`."""
-
-
-@dataclass
-class DataConfig:
-    """What is trained and validated on. The defaults are the published recipe."""
-
-    sources: list[SourceConfig] = field(default_factory=list)
-    """What is trained on."""
-    validation: list[SourceConfig] = field(default_factory=list)
-    """What the validation loss is taken on, all of it; weights and speeds do not count."""
-    prompts: str | None = None
-    """A YAML or JSON file of prompts by task, such as the original's; null is `data/prompts.yaml`."""
-    epoch_size: int | None = None
-    """Examples in an epoch; null is as many as the sources hold."""
-    batch_budget: int = 16_000
-    """Bounds a batch: its examples times (encoder frames of the longest * `frame_cost` + text tokens of the longest).
-    Examples for which that sum is alike share a batch."""
-    frame_cost: float = 1.0
-    """What a frame of 20 ms costs, in text tokens. Where frames come from the feature store only their audio tokens
-    cost: 2 queries for every 17 frames make 0.12."""
-    max_batch_size: int | None = 8
-    """Also bounds a batch; null leaves it to the budget."""
-    predict_scale: int = 1
-    """How many times as large batches may be where nothing is trained: without gradients more fits, and generation
-    spends its time on reading the weights, however many rows share them."""
-    max_target_tokens: int = 300
-    """Longer targets are cut; the end token stays."""
-    min_seconds: float = 1.0
-    """Shorter clips are padded with zeros."""
-    max_seconds: float = 30.0
-    """Longer clips are cut."""
-    channels: Literal["first", "mean"] = "first"
-    """What to keep of stereo; the original keeps the first channel."""
-    speeds: list[float] = field(default_factory=lambda: [1.0])
-    """Each time a clip is trained on it is played at one of these, such as [0.9, 1.0, 1.1], drawn by seed, epoch and
-    index; ours, the original has no augmentation."""
-    on_error: Literal["stop", "skip"] = "stop"
-    """Where a clip cannot be read while training or validating: stop, or leave it out and warn."""
-    num_workers: int = 4
-    """Loader processes; 0 loads in the training process."""
-
-    def __post_init__(self) -> None:
-        for name in ("epoch_size", "batch_budget", "max_batch_size", "predict_scale"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"data.{name} must be at least 1, got {value}")
-        if self.max_target_tokens < 2:
-            raise ValueError(f"data.max_target_tokens must be at least 2, got {self.max_target_tokens}")
-        if self.num_workers < 0:
-            raise ValueError(f"data.num_workers must not be negative, got {self.num_workers}")
-        if not self.frame_cost > 0:
-            raise ValueError(f"data.frame_cost must be above 0, got {self.frame_cost}")
-        reading(self)
-        check_speeds(self.speeds, "data.speeds")
-        for index, source in enumerate(self.sources):
-            check_speeds(self.speeds_of(source), f"data.sources[{index}].speeds")
-        weights = [source.weight for source in self.sources]
-        for index, weight in enumerate(weights):
-            if weight is not None and not 0 <= weight < float("inf"):
-                raise ValueError(f"data.sources[{index}].weight must be a number from 0 up, got {weight}")
-        if None in weights and any(weight is not None for weight in weights):
-            raise ValueError("data.sources: give every source a weight, or null to all of them (then sizes count)")
-        if weights and None not in weights and not any(weights):
-            raise ValueError("data.sources: every weight is 0, so nothing would be trained on")
-        for name in ("sources", "validation"):
-            for index, source in enumerate(getattr(self, name)):
-                if source.tasks is not None and not source.tasks:
-                    raise ValueError(f"data.{name}[{index}].tasks is empty; null keeps every task")
-
-    def speeds_of(self, source: SourceConfig) -> list[float]:
-        """Return how fast a source's clips are played in training."""
-        return self.speeds if source.speeds is None else source.speeds
 
 
 @dataclass(frozen=True)
@@ -452,20 +368,9 @@ class SpeechDataModule(lightning.LightningDataModule):
         return loader
 
 
-def check_speeds(speeds: Sequence[float], key: str) -> None:
-    """Refuse speeds that no speech has."""
-    if not speeds or not all(0.5 <= speed <= 2 for speed in speeds):
-        raise ValueError(f"{key} must be numbers from 0.5 to 2, got {speeds}")
-
-
 def speeds_of_source(mixture: Mixture, speeds: Sequence[Sequence[float]], index: int) -> Sequence[float]:
     """Return how fast an example may be played, given the speeds of each source; a warm-up repeats the sources."""
     return speeds[mixture.source_of(index) % len(speeds)]
-
-
-def reading(config: DataConfig) -> AudioReading:
-    """How a configuration has audio read."""
-    return AudioReading(config.min_seconds, config.max_seconds, config.channels)
 
 
 def reader(config: DataConfig) -> Reader:

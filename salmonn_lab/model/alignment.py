@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,11 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from salmonn_lab.batch import AudioTokens
-
-Objective = Literal["ctc", "bag"]
-"""`ctc` where the target says what is heard in order (Graves et al. 2006); `bag` where the audio has no such order, as
-with the name of a steady sound: each of its word pieces should be found somewhere among the clip's tokens (the
-aggregation cross-entropy of Xie et al. 2019, arXiv:1904.08364, without its blank)."""
+from salmonn_lab.optim import Objective
 
 SHARPNESS = 32.0
 """Turns cosines in [-1, 1] into logits that can single out one of 50,000 word pieces. Measured on the quickstart's

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,71 +12,7 @@ from torch.nn import functional
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from salmonn_lab.batch import AudioTokens, Frames
-
-FRAMES_PER_SECOND = 50
-THIRTY_SECONDS = 30 * FRAMES_PER_SECOND
-
-
-@dataclass
-class BridgeConfig:
-    """What a sweep may vary between the encoders and the LLM. The defaults are the published SALMONN."""
-
-    level: Literal["window", "sequence"] = "window"
-    """`window` compresses each third of a second alone; `sequence` reads the whole clip at once."""
-    num_queries: int = 1
-    """Tokens out per window (or per clip)."""
-    window_seconds: float = 0.333333
-    """Length of a window; rounded to whole frames of 20 ms as the original does, so 17 frames."""
-    stride_seconds: float | None = None
-    """Distance between the starts of two windows, rounded in the same way; null is the window, so that they touch."""
-    num_layers: int = 2
-    """Q-Former layers, each with self-attention, cross-attention and a feed-forward part."""
-    hidden_dim: int = 768
-    """Width of the Q-Former."""
-    num_heads: int = 12
-    """Attention heads of the Q-Former."""
-    feedforward_dim: int | None = None
-    """Width inside the feed-forward part; null is four times `hidden_dim`."""
-    dropout: float = 0.1
-    """On hidden states and attention weights."""
-    span: Literal["thirty_seconds", "clip"] = "thirty_seconds"
-    """`thirty_seconds`: each clip is padded to 30 s, 88 tokens, as released; `clip`: only windows with audio."""
-    output_scale: Literal["none", "embedding"] = "none"
-    """`embedding`: tokens get the spread of the LLM's embeddings; learns far faster from scratch; ours."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_queries", "num_layers", "hidden_dim", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.bridge.{name} must be at least 1, got {getattr(self, name)}")
-        if self.hidden_dim % self.num_heads:
-            raise ValueError(
-                "model.bridge.hidden_dim must be a multiple of model.bridge.num_heads, "
-                f"got {self.hidden_dim} and {self.num_heads}"
-            )
-        for name in ("window_seconds", "stride_seconds"):
-            seconds = getattr(self, name)
-            if seconds is not None and not 0.02 <= seconds <= 30:
-                raise ValueError(f"model.bridge.{name} must lie between 0.02 and 30, got {seconds}")
-
-    @property
-    def inner_dim(self) -> int:
-        """Width inside the feed-forward part, whether it is given or not."""
-        return self.feedforward_dim or 4 * self.hidden_dim
-
-    @property
-    def step_seconds(self) -> float:
-        """Distance between the starts of two windows, whether it is given or not."""
-        return self.window_seconds if self.stride_seconds is None else self.stride_seconds
-
-    @property
-    def kernel(self) -> int:
-        """Frames in a window (models/salmonn.py:234 of the original, with its rounding)."""
-        return max(1, round(THIRTY_SECONDS * self.window_seconds / 30))
-
-    @property
-    def stride(self) -> int:
-        """Frames between windows."""
-        return max(1, round(THIRTY_SECONDS * self.step_seconds / 30))
+from salmonn_lab.model.config import THIRTY_SECONDS, BridgeConfig
 
 
 class FrameProjection(nn.Linear):

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from salmonn_lab.model.bridge import BridgeConfig
-from salmonn_lab.model.llm import LoraConfig
+from salmonn_lab.model.config import BridgeConfig, LoraConfig
 from salmonn_lab.model.pretrained import check_weights
 from salmonn_lab.plain import read_plain
 

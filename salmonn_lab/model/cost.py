@@ -9,7 +9,8 @@ from typing import Any, cast
 from torch import nn
 
 from salmonn_lab.model.beats import Beats
-from salmonn_lab.model.bridge import THIRTY_SECONDS, Bridge, FrameProjection
+from salmonn_lab.model.bridge import Bridge, FrameProjection
+from salmonn_lab.model.config import THIRTY_SECONDS
 from salmonn_lab.model.encoders import Encoders
 from salmonn_lab.model.llm import LanguageModel
 from salmonn_lab.model.whisper import SAMPLES_PER_FRAME, WhisperSpeechEncoder

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -13,20 +12,10 @@ from torch import Tensor, nn
 
 from salmonn_lab.batch import ClipFrames, EncoderSpec, Frames
 from salmonn_lab.model.beats import Beats
+from salmonn_lab.model.config import AudioEncoderConfig, WhisperConfig
 from salmonn_lab.model.fingerprint import fingerprint
-from salmonn_lab.model.whisper import SAMPLES_PER_FRAME, THIRTY_SECONDS, WhisperConfig, WhisperSpeechEncoder
+from salmonn_lab.model.whisper import SAMPLES_PER_FRAME, THIRTY_SECONDS, WhisperSpeechEncoder
 from salmonn_lab.model.yamnet import Yamnet
-
-
-@dataclass
-class AudioEncoderConfig:
-    """The encoder of sounds and music."""
-
-    kind: Literal["beats", "yamnet"] = "beats"
-    """`beats` as in the paper; `yamnet` is small (3.7 M) and comes from a package registry."""
-    checkpoint: str = "BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt"
-    """A file, a folder or `asset:NAME`."""
-
 
 PREPROCESSING = 1
 """Raise it whenever an encoder, or what comes before it, would answer otherwise with the same weights."""

@@ -8,7 +8,6 @@ import inspect
 import logging
 import re
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -28,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from salmonn_lab.batch import AudioTokens, Batch
 from salmonn_lab.files import read_json_object
+from salmonn_lab.model.config import ALL_LINEAR, CHAT, DecodingConfig, LLMConfig, LoraConfig
 from salmonn_lab.model.pretrained import check_revision, check_size, load_pretrained
 from salmonn_lab.model.published import llm_config
 from salmonn_lab.plain import reason
@@ -40,10 +40,6 @@ EACH_BYTE = "salmonn_lab.each_byte"
 EXACT_TOLERANCE, COARSE_TOLERANCE = 1e-3, 0.1
 """How far the padding before a row may move its logits, as a fraction of their range: in float32, and in types of 8 or
 16 bits. Recurrent layers that read the padding move them by 0.1 and more."""
-ALL_LINEAR = "all-linear"
-"""PEFT's name for every linear layer but the output layer."""
-CHAT = "chat"
-"""The prompt template that stands for the tokenizer's own."""
 FIXED_DATE = "{% macro strftime_now(format) %}{{ {'%Y-%m-%d': '2024-07-26'}.get(format, '26 Jul 2024') }}{% endmacro %}"
 """Put before a chat template that asks for the day's date, so that a run asks the same tomorrow; it is the date that
 Llama 3.2's template has by default."""
@@ -51,79 +47,6 @@ IGNORE = -100
 """The label of a position that is not predicted."""
 
 log = logging.getLogger(__name__)
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16", "fastest"]
-
-
-@dataclass
-class LLMConfig:
-    """The language model."""
-
-    checkpoint: str = "lmsys/vicuna-13b-v1.1"
-    """A folder, a hub name or `asset:NAME` of any causal LM that takes `inputs_embeds`."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub name; null is its main branch. The commit is recorded in the run's provenance."""
-    prompt_template: str = "USER: {}\nASSISTANT:"
-    """Wraps each prompt; `{}` is the prompt. `chat` is the tokenizer's own chat template with the prompt as the user's
-    message; what it is goes into the run's provenance."""
-    dtype: Dtype = "float16"
-    """Of the frozen weights; LoRA stays in float32. `auto` is the checkpoint's own; `fastest` is float32 or bfloat16,
-    whichever multiplies faster on this machine, measured when the run starts and written into its config."""
-    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
-    """Kernel of the attention. `eager` suits bfloat16 on a CPU, where the backward pass of `sdpa` is slow: a step of
-    the quickstart's LLM is then 1.5 times as fast (benchmarks/attention.py)."""
-    quantization: Literal["8bit", "4bit"] | None = None
-    """Hold the frozen linear layers in so many bits, by bitsandbytes (`pip install 'salmonn-lab[quantization]'`)."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, a third more time."""
-
-    def __post_init__(self) -> None:
-        if self.prompt_template != CHAT and self.prompt_template.count("{}") != 1:
-            raise ValueError(
-                f"model.llm.prompt_template must hold '{{}}' exactly once, or be '{CHAT}', got {self.prompt_template!r}"
-            )
-
-
-@dataclass
-class LoraConfig:
-    """Low-rank adapters on the LLM."""
-
-    rank: int = 8
-    alpha: float = 32.0
-    """The update is multiplied by alpha / rank in training."""
-    dropout: float = 0.1
-    targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
-    """Names of the linear layers that get an adapter; `[all-linear]` is all but the output layer."""
-    scale: float | None = None
-    """Replaces alpha / rank, as the paper's study of activation does at test time; null is alpha / rank."""
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"model.lora.rank must be at least 1, got {self.rank}; model.lora=null turns LoRA off")
-        if not self.targets:
-            raise ValueError("model.lora.targets is empty; model.lora=null turns LoRA off")
-        if ALL_LINEAR in self.targets and len(self.targets) > 1:
-            raise ValueError(f"model.lora.targets: {ALL_LINEAR} stands alone, got {', '.join(self.targets)}")
-
-
-@dataclass
-class DecodingConfig:
-    """How text is generated."""
-
-    max_new_tokens: int = 200
-    num_beams: int = 4
-    """1 is greedy."""
-    repetition_penalty: float = 1.0
-    length_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
-    """No answer has the same so many tokens twice; 0 lets it."""
-
-    def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "num_beams"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"decoding.{name} must be at least 1, got {getattr(self, name)}")
-        if self.no_repeat_ngram_size < 0:
-            raise ValueError(f"decoding.no_repeat_ngram_size must not be negative, got {self.no_repeat_ngram_size}")
 
 
 def fastest_dtype() -> Literal["float32", "bfloat16"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -21,16 +20,6 @@ SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = 320
 """Whisper answers at 50 Hz: two mel frames of 10 ms each."""
 THIRTY_SECONDS = 30 * SAMPLE_RATE
-
-
-@dataclass
-class WhisperConfig:
-    """The speech encoder."""
-
-    checkpoint: str = "openai/whisper-large-v2"
-    """A folder, a hub name or `asset:NAME`; only the encoder is kept."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub name; null is its main branch. The commit is recorded in the run's provenance."""
 
 
 class WhisperSpeechEncoder(nn.Module):
