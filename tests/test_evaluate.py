@@ -412,7 +412,7 @@ def test_another_manifest_of_the_same_name_does_not_overwrite_answers(
             ["data.max_batch_size=1", "evaluation.benchmarks=[a]", "evaluation.likelihood=true", "loggers.csv=null"],
             None,
         ),
-        (["model.lora.scale=null", "evaluation.audio=clip", "seed=1", "seed=01"], None),
+        (["model.lora.scale=null", "evaluation.audio=clip", "seed=1", "seed=+1"], None),
         (["model.lora.scale=2"], "model.lora.scale=2"),
         (["model.lora.scale=2.0"], "model.lora.scale=2"),
         (["model.lora.scale=2e0"], "model.lora.scale=2"),
