@@ -195,6 +195,8 @@ class Result:
     """Scores of the untrained model."""
     baseline: float | None
     """What the best answer that ignores the audio scores on the headline."""
+    baseline_policy: str | None
+    """That answer in words, such as "always the first choice"."""
     ceiling: float
     """The headline score were every output its first reference: what parser and normalizer leave to reach."""
     published: Published | None
@@ -358,6 +360,7 @@ def analyze(
     judged = [examine(output, kind, parsed) for output, parsed in zip(outputs, measured.parsed, strict=True)]
     alignments = [align_nearest(measured.metric, output) if kind in ALIGNED else [] for output in outputs]
     gold = gold_rows(measured)
+    blind = benchmarks.best_answer(benchmark, measured.predictions)
     seconds = [example_seconds(examples.get(output.id)) for output in outputs]
     sick = np.array([any(broken.values()) for broken in judged])
     error = standard_errors(measured.rows, measured.score)[benchmark.headline]
@@ -375,7 +378,8 @@ def analyze(
         expected=benchmark.count or len(examples) or None,
         scores=scores,
         before=before,
-        baseline=benchmarks.baseline(benchmark, measured.predictions),
+        baseline=None if blind is None else blind.value,
+        baseline_policy=None if blind is None else blind.policy,
         ceiling=float(measured.values(gold.sum(axis=0))),
         published=benchmark.published,
         delta=scores[0].value - benchmark.published.value if benchmark.published else None,

@@ -111,6 +111,7 @@ def page_environment() -> Environment:
         "signed_range_of": signed_range,
         "without_of": shown_without,
         "missing": MISSING,
+        "shorten": shorten,
     }
     return environment
 
@@ -158,6 +159,8 @@ def render_markdown(report: Record) -> str:
     return SURROGATE.sub("\ufffd", "\n\n".join(parts) + "\n")
 
 
+POLICY_LENGTH = 60
+"""Characters of a rule that are shown beside its score; report.json has all."""
 SCORE_COLUMNS = (
     "benchmark",
     "metric",
@@ -187,12 +190,30 @@ def score_rows(report: Record) -> list[tuple[str, ...]]:
                     shown(score["value"], result, metric),
                     shown_range(score["low"], score["high"], result, metric),
                     counted(score["count"], result),
-                    "" if not head or result["baseline"] is None else shown(result["baseline"], result),
+                    shown_baseline(result) if head else "",
                     f"{shown(published['value'], result)} ({published['source']})" if head and published else "",
                     signed(result["delta"], result) if head and result["published"] else "",
                 )
             )
     return rows
+
+
+def shown_baseline(result: Record) -> str:
+    """The score of the best answer that ignores the audio, with that answer in words; "" where there is none."""
+    if result["baseline"] is None:
+        return ""
+    return with_policy(shown(result["baseline"], result), result.get("baseline_policy"))
+
+
+def with_policy(score: str, policy: str | None) -> str:
+    """A score as it is printed, with the rule that reaches it, shortened: 26.9 % (always the shortest choice)."""
+    return f"{score} ({shorten(policy)})" if policy else score
+
+
+def shorten(text: str) -> str:
+    """A text in one line of at most `POLICY_LENGTH` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= POLICY_LENGTH else f"{line[: POLICY_LENGTH - 3].rstrip()}..."
 
 
 def comparison_section(report: Record) -> list[str]:
@@ -301,9 +322,9 @@ def escaped(text: str) -> str:
 def render_latex(report: Record) -> str:
     """Return the headline scores as a table for a paper; it needs the package booktabs."""
     lines = [
-        r"\begin{tabular}{llrrrr}",
+        r"\begin{tabular}{llrrrlr}",
         r"\toprule",
-        r"Benchmark & Metric & Score & 95\,\% interval & $n$ & Published \\",
+        r"Benchmark & Metric & Score & 95\,\% interval & $n$ & Constant answer & Published \\",
         r"\midrule",
     ]
     for result in report["results"]:
@@ -317,20 +338,26 @@ def render_latex(report: Record) -> str:
             counted(score["count"], result),
             shown(published["value"], result) if published else "",
         )
-        lines.append(" & ".join(map(latex, cells)) + r" \\")
+        *ranged, paper = map(latex, cells)
+        # A rule may quote any text, in which "to" is a word.
+        lines.append(" & ".join((*ranged, latex(shown_baseline(result), ranges=False), paper)) + r" \\")
     return SURROGATE.sub("\ufffd", "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
 
 
-def latex(text: str) -> str:
-    """Return a text as LaTeX that prints it as it is, on one line; control characters are left out."""
+def latex(text: str, ranges: bool = True) -> str:
+    """Return a text as LaTeX that prints it as it is, on one line; control characters are left out.
+
+    Args:
+        text: any.
+        ranges: whether "1 to 2" is a range, with a dash.
+    """
     text = CONTROL.sub("", " ".join(text.split()))
     marks = {
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         " %": r"\,\%",
-        " to ": "--",
-    }
+    } | ({" to ": "--"} if ranges else {})
     marks |= {character: f"\\{character}" for character in "&%$#_{}"}
     pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
     return re.sub(pattern, lambda match: marks[match[0]], text)
@@ -368,6 +395,7 @@ def render_csv(report: Record) -> str:
             "expected",
             "before",
             "baseline",
+            "baseline_policy",
             "published",
             "source",
             "signature",
@@ -390,6 +418,7 @@ def render_csv(report: Record) -> str:
                             result["expected"],
                         ),
                         *(result["before"].get(score["metric"]), result["baseline"] if head else None),
+                        result.get("baseline_policy") if head else None,
                         *(published["value"], published["source"], score["signature"]),
                     )
                 )

@@ -75,6 +75,8 @@ class BenchmarkResult:
     worst: tuple[WorstItem, ...] = ()
     baseline: float | None = None
     """What the best answer that ignores the audio scores on the headline."""
+    baseline_policy: str | None = None
+    """That answer in words, such as "always the first choice"; None where nobody wrote it down."""
     published: Published | None = None
     skipped: str | None = None
     """The reason."""
@@ -222,12 +224,14 @@ def measure(benchmark: Benchmark, predictions: Sequence[Prediction]) -> Benchmar
     unique = list({prediction.id: prediction for prediction in predictions}.values())
     kind = KINDS.get(benchmark.task, "text")
     counts = health(examine(prediction, kind) for prediction in unique)
+    blind = benchmarks.best_answer(benchmark, unique)
     return BenchmarkResult(
         benchmark.name,
         after=benchmarks.score(benchmark, predictions),
         health={name: count.broken for name, count in counts.items() if count.judged},
         worst=worst_items(benchmark, unique),
-        baseline=benchmarks.baseline(benchmark, unique),
+        baseline=None if blind is None else blind.value,
+        baseline_policy=None if blind is None else blind.policy,
         published=benchmark.published,
         manifest=benchmark.manifest,
     )
@@ -300,7 +304,9 @@ def score_rows(results: Iterable[BenchmarkResult]) -> list[tuple[str, ...]]:
 
 def comparison(result: BenchmarkResult) -> str:
     """Return what a headline score is to be held against."""
-    constant = "" if result.baseline is None else f"constant answer {percent(result.baseline)}"
+    constant = ""
+    if result.baseline is not None:
+        constant = f"constant answer {pages.with_policy(percent(result.baseline), result.baseline_policy)}"
     source = result.published
     published = "" if source is None else f"published {percent(source.value)} ({source.source})"
     return ", ".join(filter(None, (constant, published)))

@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from rich.console import Console
@@ -176,8 +177,55 @@ def test_a_measured_benchmark_carries_scores_health_worst_items_and_baseline() -
     assert sum(result.health.values()) == 1
     assert "truncated" not in result.health
     assert [item.id for item in result.worst] == ["item-1", "item-2"]
-    assert result.baseline == 0.75
+    assert (result.baseline, result.baseline_policy) == (0.75, "always 'dog'")
     assert result.before is result.skipped is None
+
+
+def test_the_rule_that_reaches_the_baseline_stands_beside_it(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    choices = [["a piano & a flute", "a cat"], ["it", "a loud dog"], ["rain", "a storm"]]
+    answers = ["a cat", "it", "rain"]
+    rows = [
+        {"id": f"i{n}", "audio": "a.wav", "task": "QA", "target": answers[n], "meta": {"choices": choices[n]}}
+        for n in range(3)
+    ]
+    manifest = tmp_path / "asked.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outputs = [Prediction(f"i{n}", "asked", "", "it", (answers[n],), {"choices": choices[n]}) for n in range(3)]
+    result = measure(benchmarks.find(str(manifest)), outputs)
+    assert (result.baseline, result.baseline_policy) == (1.0, "always the shortest choice")
+    run = tmp_path / "run"
+    (run / "predictions").mkdir(parents=True)
+    (run / "config.yaml").write_text(to_yaml(RunConfig(out_dir=str(run))))
+    write_predictions(run / "predictions" / "asked.jsonl", outputs)
+    write_scores(run / "scores.json", [result])
+    assert read_scores(run / "scores.json")[0].baseline_policy == "always the shortest choice"
+    assert "constant answer 100.0 % (always the shortest choice)" in score_rows([result])[0][-1]
+
+    page = write_report(run)
+    assert report_of(page)["results"][0]["baseline_policy"] == "always the shortest choice"
+    assert re.search(r'data-value="1.0">100.0 % <span [^>]*>\(always the shortest choice\)</span>', page.read_text())
+    assert "| 100.0 % (always the shortest choice) |" in page.with_suffix(".md").read_text()
+    assert r"& 100.0\,\% (always the shortest choice) &" in page.with_suffix(".tex").read_text()
+    row = next(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    assert (row["baseline"], row["baseline_policy"]) == ("1.0", "always the shortest choice")
+
+
+def test_scores_of_a_file_without_the_rule_are_read_and_shown_without_it(tmp_path: Path) -> None:
+    write_scores(tmp_path / "s.json", [RESULT])
+    records = json.loads((tmp_path / "s.json").read_text())
+    del records[0]["baseline_policy"]
+    (tmp_path / "s.json").write_text(json.dumps(records))
+    (result,) = read_scores(tmp_path / "s.json")
+    assert result.baseline_policy is None
+    assert score_rows([result])[0][-1] == "constant answer 12.5 %, published 5.0 % (the paper)"
+
+
+def test_a_long_rule_is_shortened_and_no_word_of_it_becomes_a_range() -> None:
+    assert pages.with_policy("5.0 %", f"always '{'a dog ' * 20}'") == (
+        "5.0 % (always 'a dog a dog a dog a dog a dog a dog a dog a dog a...)"
+    )
+    assert pages.latex("5.0 % (always '5 to_6')", ranges=False) == r"5.0\,\% (always '5 to\_6')"
 
 
 def test_worst_items_are_the_farthest_from_perfect_in_a_fixed_order() -> None:

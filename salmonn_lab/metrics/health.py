@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -40,6 +41,10 @@ OPENING = 10
 """Words within which a refusal begins: further on, what is hard to hear is part of a description."""
 MINIMUM_PHONES = 6
 """Phone symbols in a row that are no accident among words, nor a spelled abbreviation."""
+ALIKE = 0.7
+"""Fraction of letters in common (difflib) from which two texts are the same words misheard: Sorry, Surrey."""
+ALIKE_LETTERS = 200
+"""Letters that are compared: a refusal is shorter."""
 MINIMUM_COPY = 4
 """Words of a transcript below which an answer may well consist of all of them."""
 LEAD = r"^(?:(?:well|oh|um|uh|hmm|hi|hello|yes|no|okay|ok|but|so|honestly|actually) )*"
@@ -59,32 +64,55 @@ REFUSAL = re.compile(
     r"|no (?:audio|speech|recording|file|input|context)(?: \w+)? (?:was|is|has been) (?:provided|attached|uploaded)"
     r"|(?:i'd|i would) (?:be (?:happy|glad)|love) to (?:help|assist)|how (?:can|may) i (?:help|assist)"
     r"|it (?:seems|appears|looks)(?: like)?(?: that)? (?:there (?:is|was) no (?:audio|speech)|you (?:have not|haven't"
-    r"|did not|didn't|forgot|have provided|provided)|the (?:audio|file|recording|speech) (?:is|was))"
-    r"|(?:the|this) (?:audio|speech|recording|clip|sound)(?: quality)? (?:is|was) (?:too |very )?(?:not clear|unclear"
-    r"|inaudible|unintelligible|garbled|poor))\b"
+    r"|did not|didn't|forgot|have provided|provided)|the (?:audio|file|recording|speech)(?: file| clip)? (?:is|was))"
+    r"|you (?:have not|haven't|did not|didn't) (?:provided?|attach(?:ed)?|upload(?:ed)?|shared?)"
+    r"(?: \w+){0,2} (?:audio|speech|recording|clip|file)"
+    r"|(?:unable|not able|cannot|can't|could not|couldn't)(?: to)?(?: be)? "
+    r"(?:transcribed?|determined?|identif(?:y|ied)|discern(?:ed)?|recogni[sz]ed?|processe?d?)"
+    r"|insufficient data)\b"
 )
 """Openings by which a model refuses, or asks for more, instead of answering."""
+INAUDIBLE = re.compile(
+    LEAD
+    + r"(?:the|this)(?: provided| given)? (?:audio|speech|recording|clip|sound)(?: file| clip| quality)? (?:is|was) "
+    r"(?:too |very )?(?:not clear|not available|unclear|inaudible|unintelligible|garbled|poor|missing|corrupt(?:ed)?)\b"
+)
+"""Openings that blame the clip; a caption says so too, and then what is to be heard."""
+NO_SPEECH = re.compile(
+    LEAD + r"(?:(?:there (?:is|was) )?no (?:audible |clear |intelligible |discernible )?(?:speech|voices?|audio|words?)"
+    r"(?: \w+)? (?:detected|found|recogni[sz]ed|present|provided|attached|uploaded"
+    r"|available|in (?:this|the) (?:audio|recording|clip|file))"
+    r"|(?:could|can) you (?:please |kindly )?(?:share|send)(?: \w+){0,2} (?:audio|recording|file)"
+    r"|i (?:need|require)(?: \w+){0,2} (?:audio|recording) (?:file |clip )?(?:to|in order)"
+    r"|i (?:can't|cannot|can not|could not|couldn't) make out (?:the|any|what) "
+    r"(?:speech|audio|words?|recording|speaker|is)"
+    r"|(?:inaudible|unintelligible|indistinct(?: speech)?|blank_audio)$)"
+)
+"""Openings that say as much of a clip whose words are due; of other tasks they are answers."""
 UNSURE = re.compile(
     LEAD + r"(?:i (?:really |honestly |just |simply )?(?:don't|do not|didn't|did not) (?:really |quite )?"
     r"(?:know|understand|catch (?:that|what|it|the))|(?:i'm|i am) (?:not (?:sure|certain)|unsure|uncertain)"
-    r"|i have no (?:idea|information|context|access|way))\b"
+    r"|i have no (?:idea|information|context|access|way)"
+    r"|(?:it|this|that) (?:is|was) (?:unclear|unknown|not (?:mentioned|specified|stated|known)))\b"
 )
 """Openings that say as much, unless a story begins so."""
 FOREIGN_REFUSAL = re.compile(
-    "(?:非常|很)?抱歉|对不起|對不起|不好意思|我无法|我無法|我不知道|我听不清|请提供|作为(?:一个)?(?:人工智能|ai|语言模型)"
-    "|申し訳|すみません|죄송|(?:es)?tutmirleid|leiderkannich|ichkannleider|ichweißnicht|alskimodell|losiento"
-    "|(?:jesuis)?désolé|malheureusementje|jenesaispas|midispiace|desculpe"
+    "(?:非常|很)?抱歉|对不起|對不起|不好意思|我?无法(?:识别|听清|转录|回答|确定|理解)|我无法|我無法|我不知道|我?听不清|请提供|作为(?:一个)?(?:人工智能|ai|语言模型)"
+    "|申し訳|すみません|(?:音声|音)[がを](?:聞き取|認識)|죄송|(?:es)?tutmirleid|leiderkannich|ichkannleider|ichweißnicht|alskimodell|losiento"
+    "|(?:jesuis)?désolé|malheureusementje|jenesaispas|jenepeuxpas(?:transcrire|déterminer|identifier|entendre)|midispiace"
+    "|desculpe|извините|ксожалению|(?:я)?немогу(?:разобрать|определить|распознать|расслышать)"
 )
 """The same in other languages, as far as these openings tell, without spaces."""
 UNABLE = re.compile(
-    r"\b(?:i|we|it|that|which|genders?|emotions?|speaker)(?: (?:is|am|are|was|be))? "
+    r"\b(?:i|we|it|that|which|question|genders?|emotions?|speaker)(?: (?:is|am|are|was|be))? "
     r"(?:can't|cannot|can not|could not|couldn't|unable|not able|not possible|impossible|difficult|hard)"
     r"(?: to)?(?: (?:be|accurately|really|reliably|definitively|confidently))* "
     r"(?:determined?|identif(?:y|ied)|discern(?:ed)?|recogni[sz]ed?|guess(?:ed)?|tell|told|infer(?:red)?|transcribed?|"
     r"process(?:ed)?|assist|help|provided?|understand|understood|interpret(?:ed)?|access(?:ed)?|translated?|described?|"
     r"answer(?:ed)?|listen|comply|hear (?:you|anything|(?:the|any|this|that) (?:audio|sound|speech|recording|clip)))\b"
     r"|\b(?:i'm|i am) (?:unable|not able) to\b"
-    r"|\b(?:i|we) (?:don't|do not) have (?:access|enough|the ability|ears)\b"
+    r"|\b(?:i|we) (?:don't|do not) have (?:access|enough|(?:the |any )?(?:ability|capability|capacity) to|"
+    r"(?:that|this|any|enough) information|ears)\b"
     r"|\b(?:does not|doesn't) (?:provide|contain|give) (?:enough|sufficient|any) information\b"
 )
 """A verb of hearing counts only with the clip as its object: that no rain can be heard is an answer."""
@@ -98,18 +126,25 @@ TELLING = (
     r"ses|zing|sing)?"
 )
 CAPTION = re.compile(
-    r"^(?:the sound of|sounds of|there is the sound of|the (?:audio|recording|clip|speech|sound) "
+    r"^(?:the sound of|sounds of|there is the sound of|an? (?:audio |voice |sound )?recording of"
+    r"|(?:the|this) (?:audio|recording|clip|speech|sound)(?: clip| file)? "
     r"(?:is|contains|features|captures|consists|has)|(?:this|it) is (?:a|an) (?:\w+ )?(?:recording|audio clip|song|"
     r"instrumental)|in (?:this|the) (?:audio|recording|clip)|i (?:am|can) hear(?:ing)? the sound)\b"
     r"|^(?:an?|the|some|several|two|three|people|someone|somebody|multiple)\b(?: \w+){0,4}? "
-    r"(?:(?:is|are) (?:\w+ly )?(?:speak|talk|sing|play|bark|laugh|cry|shout|discuss|describ|giving a speech|heard|"
+    r"(?:(?:is|are) (?:\w+ly )?(?:speak|talk|sing|play|bark|laugh|cry|shout|yell|cheer|applaud|clap|discuss|describ|"
+    r"(?:giving|having) an? (?:speech|conversation|discussion|lecture|talk)|heard|"
     r"be(?:ing)? play)\w*"
     r"|(?:speaks?|talks?|sings?|barks?|chirps?|plays?) (?:and|as|while|with|in the background|over|followed)"
     r"|can be heard)\b"
     rf"|^(?:the|this|an?|one)(?: \w+){{0,2}}? {SUBJECTS}(?: is| are| then| also)?(?: \w+ly)? {TELLING}\b"
     r"|^(?:an?|the|one|some|two|several|people|someone|somebody|he|she|they)\b(?: \w+){0,3}? ?(?:is |are )?"
     r"(?:talk|speak|discuss)(?:s|es|ing)? (?:\w+ )?about\b"
-    r"|^there (?:is|are) (?:an? |some |two |several |the )?(?:\w+ ){0,3}?(?:speaking|talking|singing|barking)\b"
+    r"|^there (?:is|are) (?:an? |some |two |several |the )?(?:\w+ ){0,3}?"
+    r"(?:speaking|talking|singing|barking|music playing)\b"
+    r"|^(?:an?|two|several) (?:\w+ )?"
+    r"(?:man|woman|boy|girl|child|person|male|female|men|women|people|voices?|speakers?|crowd)"
+    r"(?: voices?| speakers?)? (?:speaking|talking|singing|laughing|crying|cheering|shouting|yelling)\b"
+    r"|^(?:\w+ )?music (?:is )?(?:playing|plays) in the background\b"
     r"|^(?:the|this) (?:audio|recording|clip|speech|passage|conversation) is about\b"
     r"|^(?:this|it|the (?:audio|recording|clip|speech|passage)) is an? (?:\w+ )?"
     r"(?:conversation|discussion|speech|lecture|monologue|dialogue) (?:about|between|on|of|in)\b"
@@ -145,6 +180,8 @@ MINIMUM_STRESSES = 3
 IPA = re.compile("[\u0250-\u02af\u02c8\u02cc\u02d0]")
 """Letters and marks of the International Phonetic Alphabet that hardly any spelling has."""
 IPA_LETTER = re.compile(f"{IPA.pattern}|[æðŋθ]")
+LONE = re.compile("[a-zæðŋθ\u0250-\u02af]\u02d0?")
+"""A letter that stands alone, Latin or of the International Phonetic Alphabet."""
 FUNCTION_WORDS = {
     language: frozenset(frequent.split())
     for language, frequent in {
@@ -282,17 +319,22 @@ def echoed(output: Output) -> bool:
 
 def refused(output: Output) -> bool:
     """Whether the output apologizes, says that it cannot do it, or asks for more, in other words than a reference's."""
-    if resembles(output):
-        return False
-    opening = " ".join(next(iter(sentences(output.text)), []))
-    patterns = (REFUSAL,) if output.kind == "text" else (REFUSAL, UNSURE)
-    if any((found := pattern.search(opening)) and not is_said(found[0], output) for pattern in patterns):
-        return True
-    foreign = FOREIGN_REFUSAL.match(opening.replace(" ", ""))
-    if foreign and not is_said(foreign[0], output):
-        return True
+    parts = sentences(output.text)
+    opening = " ".join(parts[0]) if parts else ""
+    patterns = [REFUSAL] if output.kind == "text" else [REFUSAL, UNSURE]
+    if output.kind in ("transcript", "phones", "translation"):
+        patterns.append(NO_SPEECH)
+    found = [match[0] for pattern in patterns if (match := pattern.search(opening))]
+    blamed = INAUDIBLE.match(opening)
+    if blamed and (output.kind not in ("caption", "text") or blamed[0] == " ".join(find_words(output.text))):
+        found.append(blamed[0])
     unable = UNABLE.search(opening)
-    return unable is not None and opening[: unable.start()].count(" ") < OPENING and not is_said(unable[0], output)
+    if unable is not None and opening[: unable.start()].count(" ") < OPENING:
+        found.append(unable[0])
+    foreign = FOREIGN_REFUSAL.match(opening.replace(" ", ""))
+    if foreign:
+        found.append(foreign[0])
+    return any(not is_said(phrase, output) for phrase in found) and not resembles(output)
 
 
 def is_said(phrase: str, output: Output) -> bool:
@@ -323,7 +365,7 @@ def phones(output: Output) -> bool:
     if is_ipa(plain) and not any(map(IPA.search, output.references)):
         return True
     words = [word for word in split_phones(plain) if word not in PAUSES]
-    spelled = sum(re.fullmatch("[a-z]", word) is not None or word in PHONES for word in words)
+    spelled = sum(LONE.fullmatch(word) is not None or word in PHONES for word in words)
     if len(words) >= MINIMUM_PHONES and spelled > 0.8 * len(words):
         return True
     runs: list[list[str]] = [[]]
@@ -386,13 +428,13 @@ def transcribed(output: Output) -> bool | None:
 def captioned(output: Output) -> bool:
     """Whether the output describes the sound or the speech, where its words are due, unless a reference says so."""
     found = CAPTION.search(" ".join(find_words(output.text)))
-    return found is not None and not resembles(output) and not is_said(found[0], output)
+    return found is not None and not is_said(found[0], output) and not resembles(output)
 
 
 RULES: dict[str, Rule] = {
     "empty": Rule(2, empty, "no letter or digit"),
     "refused": Rule(
-        3,
+        4,
         refused,
         "opens with an apology, with I don't know, please provide ..., cannot determine, identify, transcribe ... in "
         "English, or with a few such words of other languages; not where a reference says them, or half of its words "
@@ -424,7 +466,7 @@ RULES: dict[str, Rule] = {
         ("transcript", "translation", "answer", "caption", "text"),
     ),
     "phones": Rule(
-        2,
+        3,
         phones,
         "six phone symbols of ARPAbet in a row, also joined or after Whisper's normalizer (ah zero), IPA in half of "
         "the words, or mostly single letters, where words are due",
@@ -438,7 +480,7 @@ RULES: dict[str, Rule] = {
         ("translation", "answer", "caption"),
     ),
     "captioned": Rule(
-        2,
+        3,
         captioned,
         "opens like an English description of a sound or a speech (a man is speaking, the speaker talks about ...), "
         "where its words are due; not where a reference says so, or half of its words are a reference's",
@@ -529,10 +571,13 @@ def sentences(text: str) -> list[list[str]]:
 
 
 def resembles(output: Output) -> bool:
-    """Tell whether at least half of the output's words are those of one reference."""
+    """Whether half of the output's words are those of one reference, or most of its letters, as in words misheard."""
     words = Counter(find_words(output.text))
     shared = [(words & Counter(find_words(reference))).total() for reference in output.references]
-    return 2 * max(shared, default=0) >= words.total()
+    if 2 * max(shared, default=0) >= words.total():
+        return True
+    written, *spoken = ("".join(find_words(text))[:ALIKE_LETTERS] for text in (output.text, *output.references))
+    return any(SequenceMatcher(None, written, said, autojunk=False).ratio() >= ALIKE for said in spoken)
 
 
 def find_language(text: str) -> str | None:

@@ -230,7 +230,9 @@ def test_phones_are_found_however_they_are_joined_or_normalized(phones: str) -> 
         assert symptoms(prediction(text), "transcript") == {"phones"}, text
 
 
-@pytest.mark.parametrize("text", ["həˈloʊ wɜːld", "ðə kæt ɪz ɒn ðə mæt", "/həˈləʊ/", "[ʃi sɛd ɪt wʌz fɑɪn]"])
+@pytest.mark.parametrize(
+    "text", ["həˈloʊ wɜːld", "ðə kæt ɪz ɒn ðə mæt", "/həˈləʊ/", "[ʃi sɛd ɪt wʌz fɑɪn]", "ð ə k æ t s æ t"]
+)
 def test_the_international_phonetic_alphabet_is_phones(text: str) -> None:
     assert symptoms(prediction(text), "transcript") == {"phones"}
 
@@ -291,6 +293,70 @@ def test_a_refusal_in_place_of_a_transcript_is_found(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "The audio clip is not available.",
+        "I do not have the capability to process audio.",
+        "No speech detected.",
+        "There is no speech in this audio.",
+        "There was no audio provided.",
+        "You haven't provided any audio.",
+        "I need the audio file to transcribe it.",
+        "The provided audio is inaudible.",
+        "It seems that the audio file is missing.",
+        "Could you share the audio?",
+        "Unable to transcribe.",
+        "Cannot transcribe: unintelligible.",
+        "[inaudible]",
+        "I could not make out the speech.",
+        "Je ne peux pas transcrire cet audio.",
+        "Не могу разобрать аудио.",
+        "音声が聞き取れません。",
+    ],
+)
+def test_a_clip_that_is_said_to_hold_no_speech_is_a_refusal_where_words_are_due(text: str) -> None:
+    assert "refused" in symptoms(prediction(text, "the ships were lying in the harbour"), "transcript")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It is unclear.",
+        "Cannot be determined.",
+        "It is not mentioned in the audio.",
+        "The question cannot be answered from the audio.",
+        "I do not have that information.",
+        "Insufficient data.",
+    ],
+)
+def test_an_answer_that_none_can_be_given_is_a_refusal(text: str) -> None:
+    assert symptoms(prediction(text, "a piano"), "answer") == {"refused"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [("Sorry.", "Surrey"), ("unfortunately", "and fortunately"), ("Unfortunately.", "Unfortunate Lee")],
+)
+def test_words_misheard_are_no_refusal(text: str, reference: str) -> None:
+    assert symptoms(prediction(text, reference), "transcript") == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The audio is not clear, a man speaks in the distance",
+        "The recording is poor, with noise over a sad piano",
+        "The audio quality is poor. A guitar plays.",
+        "No speech is present, only rain.",
+        "There is no speech in the audio.",
+    ],
+)
+def test_a_caption_may_say_how_the_clip_sounds(text: str) -> None:
+    assert symptoms(prediction(text, "a low quality tape of an instrument"), "caption") == set()
+    assert symptoms(prediction("The audio is unclear.", "a dog barks"), "caption") == {"refused"}
+
+
+@pytest.mark.parametrize(
     ("text", "reference"),
     [
         ("Unfortunately the whether was bat yesterday", "Unfortunately, the weather was bad yesterday."),
@@ -320,6 +386,22 @@ def test_a_story_may_begin_with_not_knowing_and_an_answer_not() -> None:
     assert symptoms(prediction("I don't know why, but the dog barked."), "text") == set()
     assert symptoms(prediction("I don't know.", "dog"), "answer") == {"refused"}
     assert symptoms(prediction("I don't know.", "I don't know"), "answer") == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A man speaking in English.",
+        "There is music playing in the background.",
+        "This audio contains a speech about war.",
+        "Two people are having a conversation.",
+        "A crowd is cheering.",
+        "Music plays in the background.",
+        "An audio recording of a lecture.",
+    ],
+)
+def test_more_descriptions_in_place_of_a_transcript_are_found(text: str) -> None:
+    assert symptoms(prediction(text, "the ships were lying in the harbour"), "transcript") == {"captioned"}
 
 
 @pytest.mark.parametrize(
