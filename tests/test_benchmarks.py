@@ -297,6 +297,19 @@ def test_languages_that_are_not_measured_alike_are_refused(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("language", ["und", "mul", "zxx", "MIS"])
+def test_a_language_that_is_not_known_is_not_named(tmp_path: Path, language: str) -> None:
+    assert find(write_texts(tmp_path / "mine.jsonl", ("今天天气很好", language))).headline == "cer"
+    assert find(write_texts(tmp_path / "mine.jsonl", ("well then", language))).metrics == ("wer",)
+
+
+def test_a_language_that_the_script_belies_is_refused(tmp_path: Path) -> None:
+    for language in ("jp", "en", "ko"):
+        with pytest.raises(ValueError, match=f"script without spaces .*, the language is said to be {language}"):
+            find(write_texts(tmp_path / "mine.jsonl", ("今日は天気です", language)))
+    assert find(write_texts(tmp_path / "mine.jsonl", ("今天", "en"), ("well", "en"), ("OK", "en"))).metrics == ("wer",)
+
+
 def test_languages_that_are_measured_alike_make_one_benchmark(tmp_path: Path) -> None:
     benchmark = find(write_texts(tmp_path / "mine.jsonl", ("oui", "fr"), ("ja", "de"), ("si", None)))
     assert (benchmark.language, benchmark.metrics) == ("mul", ("wer_multilingual",))

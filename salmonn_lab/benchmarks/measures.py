@@ -31,6 +31,8 @@ UNSPACED = frozenset(
     )
 )
 """ISO 639 codes of languages that write no spaces between words."""
+UNNAMED = frozenset(("", "und", "mul", "mis", "zxx"))
+"""What says that a text's language is not known, or several, of ISO 639."""
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8})*")
 """The form of a language's code (BCP 47), in lower case."""
 UNSPACED_LETTER = re.compile(
@@ -209,6 +211,12 @@ def writing_of_texts(texts: Iterable[str]) -> Writing:
         (first, most), (second, more) = ranked[:2]
         raise ValueError(f"{most} references look like {first} and {more} like {second}")
     return ranked[0][0] if ranked else "english"
+
+
+def is_unspaced(texts: Iterable[str]) -> bool:
+    """Whether most texts are in scripts without spaces between words."""
+    found = [not text.isascii() and _writing_of_text(text) == "characters" for text in texts]
+    return 2 * sum(found) > len(found)
 
 
 def _writing_of_text(text: str) -> Writing | None:

@@ -19,8 +19,10 @@ from salmonn_lab.benchmarks.measures import (
     METRICS,
     NUMBERS,
     TASKS,
+    UNNAMED,
     References,
     Writing,
+    is_unspaced,
     measure_of,
     writing_of_language,
     writing_of_texts,
@@ -106,16 +108,18 @@ def writing_of_manifest(path: Path, manifest: Manifest, tasks: Sequence[str]) ->
     named: dict[str, Writing] = {}
     for id, text in zip(*(manifest.column(name).to_pylist() for name in ("id", "meta")), strict=True):
         language = json.loads(text).get("language") if '"language"' in text else None
-        if language is not None and language != "" and not (isinstance(language, str) and language in named):
-            try:
-                named[language] = writing_of_language(language)
-            except ValueError as error:
-                raise ValueError(f"{path}: example '{id}': key 'meta.language' {error}") from None
-    of_tasks = [LANGUAGE_OF_TASK[task] for task in tasks if task in LANGUAGE_OF_TASK]
-    if not named and not of_tasks:
-        columns = (manifest.column(name).to_pylist() for name in ("target", "references"))
+        if language is None or (isinstance(language, str) and (language.lower() in UNNAMED or language in named)):
+            continue
         try:
-            return "", writing_of_texts(" ".join([target, *more]) for target, more in zip(*columns, strict=True))
+            named[language] = writing_of_language(language)
+        except ValueError as error:
+            raise ValueError(f"{path}: example '{id}': key 'meta.language' {error}") from None
+    of_tasks = [LANGUAGE_OF_TASK[task] for task in tasks if task in LANGUAGE_OF_TASK]
+    columns = (manifest.column(name).to_pylist() for name in ("target", "references"))
+    texts = (" ".join([target, *more]) for target, more in zip(*columns, strict=True))
+    if not named and not of_tasks:
+        try:
+            return "", writing_of_texts(texts)
         except ValueError as error:
             raise ValueError(f"{path}: {error}; name each example's language as 'language' in its meta") from None
     writings = {**{language: writing_of_language(language) for language in of_tasks}, **named}
@@ -123,6 +127,11 @@ def writing_of_manifest(path: Path, manifest: Manifest, tasks: Sequence[str]) ->
         listed = ", ".join(f"{language} ({writing})" for language, writing in sorted(writings.items()))
         raise ValueError(f"{path}: the languages {listed} are not measured alike; give each a manifest of its own")
     languages = list(named or of_tasks)
+    if "characters" not in writings.values() and is_unspaced(texts):
+        raise ValueError(
+            f"{path}: the references are in a script without spaces between words, the language is said to be "
+            f"{', '.join(sorted(languages))}: 'language' in an example's meta is that of its transcript"
+        )
     return (languages[0] if len(languages) == 1 else "mul"), writings[languages[0]]
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from salmonn_lab.metrics.distinct import LADDER_LABEL, Form, form_of, merge_spellings
+from salmonn_lab.metrics.distinct import LADDER_LABEL, Form, form_of, may_stand, merge_spellings
 from salmonn_lab.metrics.item import ChoiceMetric, ItemMetric, Statistics, check_items, ratio
 from salmonn_lab.metrics.normalize import Normalizer, find
 
@@ -136,7 +136,8 @@ class ContainsAnswer(MeanMetric):
     def holds(self, prediction: str, reference: str) -> bool:
         """Tell whether the words of a reference stand side by side in an output."""
         form = self.form_of(reference)
-        return holds(form.words(form(prediction)), form.words(form(reference)))
+        text, part = form(prediction), form(reference)
+        return may_stand(part, text) and holds(form.words(text), form.words(part))
 
 
 class KeywordMatch(AnswerMetric):
@@ -159,10 +160,11 @@ class KeywordMatch(AnswerMetric):
     def measure(self, prediction: str, references: Sequence[str]) -> Sequence[float]:
         """Count keywords on both sides."""
         form = form_of(frozenset(merge_spellings(references)), self.normalizer)
-        words = form.words(form(prediction))
+        text = form(prediction)
+        words = form.words(text)
         wanted = {form(keyword) for keyword in merge_spellings(references)}
         given = {keyword for entry in split_list(prediction) if (keyword := form(entry))}
-        found = sum(holds(words, form.words(keyword)) for keyword in wanted)
+        found = sum(may_stand(keyword, text) and holds(words, form.words(keyword)) for keyword in wanted)
         return (found, len(wanted), len(given & wanted), len(given), 1)
 
     def score(self, stats: Statistics) -> dict[str, Statistics]:

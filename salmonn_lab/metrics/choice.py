@@ -76,8 +76,10 @@ class LabelMetric(ChoiceMetric):
         if choices is not None:
             check_choices(choices)
         form, allowed = (self.form, self.texts) if choices is None else self._compared(choices)
+        # Annotators' spellings of a label are one; but ".5" is no "5" where both are allowed.
         spellings = [(text,) if form.marks else (text, trimmed(text)) for text in references]
-        right = [answer for texts in spellings for answer in dict.fromkeys(map(form, texts)) if answer in allowed]
+        found = (next((key for key in map(form, texts) if key in allowed), None) for texts in spellings)
+        right = [key for key in found if key is not None]
         if not right:
             source = "labels" if choices is None else "choices"
             raise ValueError(f"none of the references {list(references)} is among the {source} {sorted(allowed)[:10]}")

@@ -7,16 +7,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import regex
+
 from salmonn_lab.metrics.normalize import NORMALIZERS, Normalizer, trimmed
 
 LADDER = tuple(NORMALIZERS[name] for name in ("whisper_en_signs", "trimmed", "raw_lower", "exact"))
 """From loose to strict: sets that a normalizer cannot keep apart go on to the next."""
-LADDER_LABEL = "ladder@1"
+LADDER_LABEL = "ladder@2"
 """Name and version of the ladder and of how a form divides texts into words, for signatures."""
 WITH_MARKS = ("raw_lower", "exact")
 """Normalizers that leave punctuation where it stands."""
 PIECES = re.compile(r"(?<!\w)[-+]\d[\w.,]*\w|(?<!\w)[-+]\d|\w+(?:['\u2019]\w+)*[#+]*|[^\w\s]")
 """A word with its sign, or a punctuation mark."""
+UNSPACED = r"[\u3005-\u3007\u3040-\u30ff\p{Han}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+"""Letters of scripts without spaces between words."""
+UNITS = regex.compile(rf"{UNSPACED}\p{{M}}*|(?:(?!{UNSPACED})\S)+")
+"""What stands between spaces, and each letter of a script without them."""
 REMEMBERED = 4_096
 """Sets of choices whose form is kept: many items offer the same ones."""
 
@@ -34,8 +40,23 @@ class Form:
         return self.normalizer(text).strip()
 
     def words(self, normalized: str) -> list[str]:
-        """Words of a text that is normalized."""
-        return PIECES.findall(normalized) if self.marks else normalized.split()
+        """Words of a text that is normalized; letters of scripts without spaces between words are words."""
+        if self.marks:
+            return PIECES.findall(normalized)
+        units: list[str] = normalized.split() if normalized.isascii() else UNITS.findall(normalized)
+        return units
+
+
+def may_stand(part: str, text: str) -> bool:
+    """Whether some words may be looked for in a text: one letter of a script without spaces must stand alone in it.
+
+    The Chinese for "yes" is part of the word for "but".
+
+    Args:
+        part: normalized.
+        text: normalized in the same way.
+    """
+    return part.isascii() or part in text.split() or not regex.fullmatch(rf"{UNSPACED}\p{{M}}*", part)
 
 
 def stricter(normalizer: Normalizer) -> list[Form]:

@@ -36,8 +36,15 @@ MINUS = re.compile(r"(?<!\w)[-\u2212\u2013\ufe63\uff0d](?=[$\u00a3\u20ac]?\.?\d)
 SIGNS_IN_WORDS = (
     (re.compile(r"(?<![^\W_])([A-Ga-g])\s?[#\u266f]"), r"\1 sharp "),
     (re.compile(r"(?<![^\W_])([A-Ga-g])\s?\u266d"), r"\1 flat "),
+    (re.compile(r"(?<![^\W_])([A-G])b(?=m?(?![^\W_]))"), r"\1 flat "),
+    (re.compile(r"(?:<=|\u2264)\s*(?=[-$\u00a3\u20ac.]?\d)"), " at most "),
+    (re.compile(r"(?:>=|\u2265)\s*(?=[-$\u00a3\u20ac.]?\d)"), " at least "),
+    (re.compile(r"[<\uff1c]\s*(?=[-$\u00a3\u20ac.]?\d)"), " less than "),
+    (re.compile(r"[>\uff1e]\s*(?=[-$\u00a3\u20ac.]?\d)"), " more than "),
+    (re.compile(r"[&\uff06]"), " and "),
     (re.compile(r"\u00b1|\+/?[-\u2212]"), " plusminus "),
     (MINUS, " minus "),
+    (re.compile(r"(?<![\w.])\.(?=\d)"), "0."),
     # Grades, and C++; Whisper's normalizer takes "plus" and "minus" for signs of numbers wherever one may follow.
     (re.compile(r"(?<=\b[A-Za-z])[-\u2212](?![\w-])|(?<=\b[A-Za-z])\s+minus\b(?!\s*\d)", re.IGNORECASE), " minussign "),
     (re.compile(r"(?<=[\w+])\+"), " plussign "),
@@ -45,6 +52,8 @@ SIGNS_IN_WORDS = (
     (re.compile(r"(?<=\b[A-Za-z])\s+plus\b(?!\s*\d)", re.IGNORECASE), " plussign "),
 )
 """Signs that change what a short answer says, and the words for them."""
+DECIMAL = re.compile(r"\.\d")
+"""How a decimal fraction without its zero begins."""
 KEPT_MARKS = frozenset("#%&@-/\\")
 """Punctuation by Unicode's categories that belongs to the word it stands at."""
 REMEMBERED = 32_768
@@ -94,7 +103,8 @@ def whisper_en(text: str) -> str:
 def whisper_en_signs(text: str) -> str:
     """Apply Whisper's normalizer for English, but keep what tells short answers apart and it deletes.
 
-    Signs become words or stay at their numbers (`C#` is "c sharp", `-3` is "-3"), and brackets alone are dropped, not
+    Signs become words or stay at their numbers (`C#` is "c sharp", `Bb` "b flat", `<3` "less than 3", `-3` is "-3",
+    `R&B` "r and b"), and brackets alone are dropped, not
     what is in them. Text whose letters carry vowel signs or other marks and are not Latin is left to `multilingual`.
     """
     for sign, words in SIGNS_IN_WORDS:
@@ -117,7 +127,7 @@ def has_marked_letters(text: str) -> bool:
 
 
 def trimmed(text: str) -> str:
-    """Lower the case and drop the punctuation at the ends of words, but no sign: `-3`, `c#`, `c++` and `a-` stay.
+    """Lower the case and drop the punctuation at the ends of words, but no sign: `-3`, `.5`, `c#`, `c++` and `a-` stay.
 
     Where nothing else is there, the punctuation stays.
     """
@@ -128,7 +138,7 @@ def trimmed(text: str) -> str:
 def trim(word: str) -> str:
     """Return a word without the punctuation at its ends."""
     start, end = 0, len(word)
-    while start < end and is_mark(word[start]):
+    while start < end and is_mark(word[start]) and not DECIMAL.match(word, start):
         start += 1
     while start < end and is_mark(word[end - 1]):
         end -= 1
@@ -221,11 +231,11 @@ NORMALIZERS = {
     normalizer.name: normalizer
     for normalizer in (
         Normalizer("whisper_en", 2, whisper_en),
-        Normalizer("whisper_en_signs", 1, whisper_en_signs),
+        Normalizer("whisper_en_signs", 2, whisper_en_signs),
         Normalizer("whisper_basic", 1, whisper_basic),
         Normalizer("gigaspeech", 1, gigaspeech),
         Normalizer("gigaspeech_punct", 1, gigaspeech_punct),
-        Normalizer("trimmed", 1, trimmed),
+        Normalizer("trimmed", 2, trimmed),
         Normalizer("raw_lower", 1, raw_lower),
         Normalizer("lower_punct", 2, lower_punct),
         Normalizer("cjk", 2, cjk),

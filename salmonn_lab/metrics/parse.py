@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from salmonn_lab.metrics.answer import occurrences
-from salmonn_lab.metrics.distinct import Form, form_of
+from salmonn_lab.metrics.distinct import Form, form_of, may_stand
 from salmonn_lab.metrics.normalize import NORMALIZERS, trim
 
-PARSER = "choice@2"
+PARSER = "choice@3"
 """Name and version of `choose` and `parse_choice`, for signatures."""
 BASE = NORMALIZERS["whisper_en_signs"]
 """What parsers that read words compare choices by, where it keeps them apart."""
@@ -133,9 +133,9 @@ PARSERS = {
     parser.name: parser
     for parser in (
         Parser("letter", 1, read_letter),
-        Parser("text", 2, read_text),
-        Parser("letter_or_text", 2, read_letter_or_text),
-        Parser("first", 2, read_first),
+        Parser("text", 3, read_text),
+        Parser("letter_or_text", 3, read_letter_or_text),
+        Parser("first", 3, read_first),
         Parser("mmau", 1, read_mmau),
         Parser("air_bench", 1, read_air_bench),
     )
@@ -230,6 +230,7 @@ def named_choices(text: str, choices: Iterable[str], words: Words) -> list[tuple
     return [
         (span, choice)
         for choice in choices
+        if may_stand(choice, text)
         for span in occurrences(words(choice), tokens)
         if len(span) and not cuts_sign(tokens, span)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 from collections.abc import Sequence
@@ -304,6 +305,52 @@ def test_a_letter_is_a_letter_where_the_description_says_so(tmp_path: Path) -> N
     (text,) = hub.read(file, "audio_QA", columns, tmp_path / "audio")
     (letter,) = hub.read(file, "audio_QA", columns, tmp_path / "audio", answers="letter")
     assert (text.target, letter.target) == ("A", "B")
+
+
+OPTIONED = Columns("text", question="q", choices="options")
+
+
+def test_whole_numbers_in_floating_point_count_unless_they_are_choices(tmp_path: Path) -> None:
+    """A column of integers with nulls is one of floating point once pandas wrote it."""
+    rows = [optioned(1.0), optioned(0.0), optioned(float("nan")), optioned(None)]
+    reading = hub.read(parquet(tmp_path / "a.parquet", rows), "QA", OPTIONED, tmp_path / "audio")
+    assert [example.meta["answer_letter"] for example in reading] == ["B", "A"]
+    assert reading.left_out == {"an empty target": ["000002", "000003"]}
+    rows = [optioned(2.0, options=["1.0", "2.0"])]
+    (example,) = hub.read(parquet(tmp_path / "b.parquet", rows), "QA", OPTIONED, tmp_path / "audio")
+    assert example.target == "2.0"
+
+
+def test_true_is_yes_where_the_choices_are_yes_and_no(tmp_path: Path) -> None:
+    rows = [optioned(True, options=["No", "Yes"]), optioned(False, options=["No", "Yes"])]
+    reading = hub.read(parquet(tmp_path / "a.parquet", rows), "QA", OPTIONED, tmp_path / "audio")
+    assert [example.target for example in reading] == ["Yes", "No"]
+
+
+def test_questions_without_choices_are_left_out_among_those_that_have_some(tmp_path: Path) -> None:
+    rows = [optioned("cat", options=["cat", "dog"]), optioned("cat", options=[]), optioned("cat", options=None)]
+    reading = hub.read(parquet(tmp_path / "a.parquet", rows), "QA", OPTIONED, tmp_path / "audio")
+    assert len(reading) == 1
+    assert reading.left_out == {"no choices": ["000001", "000002"]}
+
+
+def test_meta_is_what_a_manifest_can_hold(tmp_path: Path) -> None:
+    day = datetime.date(2020, 1, 2)
+    odd = {"day": day, "snr": float("nan"), "who": {"age": 5, "born": day}}
+    file = parquet(tmp_path / "a.parquet", [row("one", encoded("wav")) | odd])
+    (example,) = hub.read(file, "asr", Columns("text", meta=("day", "snr", "who")), tmp_path / "audio")
+    assert example.meta == {"day": "2020-01-02", "snr": None, "who": {"age": 5, "born": "2020-01-02"}}
+    file = parquet(tmp_path / "b.parquet", [row("one", encoded("wav")) | {"raw": b"x"}])
+    with pytest.raises(ValueError, match="row 0: column 'raw' holds b'x', which no manifest can"):
+        hub.read(file, "asr", Columns("text", meta=("raw",)), tmp_path / "audio")
+
+
+def test_a_null_id_is_refused(tmp_path: Path) -> None:
+    file = parquet(
+        tmp_path / "a.parquet", [row("one", encoded("wav")) | {"key": "k"}, row("two", None) | {"key": None}]
+    )
+    with pytest.raises(ValueError, match="row 1: column 'key' must hold an id, got None"):
+        hub.read(file, "asr", Columns("text", id="key"), tmp_path / "audio")
 
 
 def test_a_dataset_is_described_by_a_file(tmp_path: Path) -> None:

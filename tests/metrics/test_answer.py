@@ -143,3 +143,20 @@ def test_the_constant_baseline_keeps_answers_apart_as_the_metric_does() -> None:
     references = [["C major"], ["C# major"], ["C# major."], ["(A)"], ["D"]]
     assert constant_baseline(references) == ("c sharp major", 0.4)
     assert constant_baseline(references, "whisper_en") == ("c sharp major", 0.4)
+
+
+@pytest.mark.parametrize(
+    ("output", "reference", "held", "f1"),
+    [
+        ("答案是北京。", "北京", 1.0, 4 / 8),
+        ("他住在東京都", "東京", 1.0, 4 / 8),
+        ("北京", "北", 0.0, 2 / 3),
+        ("北 京", "北", 1.0, 2 / 3),
+        ("scat", "cat", 0.0, 0.0),
+    ],
+)
+def test_answers_in_scripts_without_spaces_are_found_within_sentences(
+    output: str, reference: str, held: float, f1: float
+) -> None:
+    assert ContainsAnswer().measure(output, [reference]) == (held, 1.0)
+    assert TokenF1().measure(output, [reference])[0] == pytest.approx(f1)

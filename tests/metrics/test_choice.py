@@ -99,7 +99,7 @@ def test_other_labels_give_another_signature() -> None:
     one, same, other = Accuracy(["a", "b"]), Accuracy(["B", "a."]), Accuracy(["a", "c"])
     assert one.signature == same.signature != other.signature
     assert re.fullmatch(
-        r"accuracy\|parser:choice@2\|norm:whisper_en_signs@1\|else:ladder@1\|labels:2-\w{8}\|agg:mean\|v2",
+        r"accuracy\|parser:choice@3\|norm:whisper_en_signs@2\|else:ladder@2\|labels:2-\w{8}\|agg:mean\|v2",
         one.signature,
     )
 
@@ -184,8 +184,8 @@ def test_choices_that_cannot_be_told_apart_are_refused(metric: Any, choices: lis
 def test_a_parser_is_found_by_name_or_given() -> None:
     own = Parser("own", 2, lambda text, choices: frozenset({0}))
     assert find(own) is own
-    assert MultipleChoice(own).signature == "multiple_choice|parser:own@2|else:ladder@1|agg:mean|v2"
-    assert MultipleChoice().signature == "multiple_choice|parser:letter_or_text@2|else:ladder@1|agg:mean|v2"
+    assert MultipleChoice(own).signature == "multiple_choice|parser:own@2|else:ladder@2|agg:mean|v2"
+    assert MultipleChoice().signature == "multiple_choice|parser:letter_or_text@3|else:ladder@2|agg:mean|v2"
     assert MultipleChoice("mmau").signature == "multiple_choice|parser:mmau@1|agg:mean|v2"
     with pytest.raises(ValueError, match="no parser 'letters'; there are letter, text"):
         MultipleChoice("letters")
@@ -326,6 +326,41 @@ TWINS = [
     ("\u0915\u0940", "\u0915\u093e", "\u0915\u093e", None),
     ("\U0001f641", "\U0001f642", "\U0001f642", "\U0001f642!"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("choices", "output", "chosen"),
+    [
+        (["drum & bass", "bass"], "drum and bass", 0),
+        (["R&B", "rock"], "It is r and b.", 0),
+        (["<10", "10", "> 10"], "< 10", 0),
+        (["<10", "10", "> 10"], "more than 10", 2),
+        (["<10", "10", "> 10"], "10", 1),
+        (["\u22645", "<5"], "<= 5", 0),
+        (["0.5 s", "5 s"], ".5 s", 0),
+        ([".5", "5"], "0.5", 0),
+        (["Bb major", "B major"], "B flat major", 0),
+        (["F#m", "Bbm", "Bm"], "It is in B flat m", 1),
+        (["男性", "女性"], "说话的是女性。", 1),
+        (["钢琴", "小提琴"], "我听到的是小提琴的声音", 1),
+        (["快乐", "不快乐"], "他不快乐", 1),
+        (["5秒", "15秒"], "持续15秒", 1),
+        (["ชาย", "หญิง"], "เสียงผู้หญิงพูด", 1),
+        (["是", "否"], "是。", 0),
+        (["是", "否"], "但是不行", None),
+    ],
+)
+def test_a_choice_is_read_as_it_is_said_or_written(choices: list[str], output: str, chosen: int | None) -> None:
+    wanted = set() if chosen is None else {chosen}
+    assert PARSERS["text"](output, choices) == wanted
+    right = [Accuracy().judge(output, [choice], choices)[0] == 1 for choice in choices]
+    assert {place for place, value in enumerate(right) if value} == wanted
+
+
+def test_a_decimal_fraction_without_its_zero_is_no_whole_number() -> None:
+    assert Accuracy().judge("5", [".5"], [".5", "5"])[0] == 0
+    assert Accuracy().judge(".5", [".5"], [".5", "5"])[0] == 1
+    assert Accuracy([".5", "5"]).judge("5", [".5"], None)[0] == 0
 
 
 @pytest.mark.parametrize("parser", ["text", "first", "letter_or_text"])

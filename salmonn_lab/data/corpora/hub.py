@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -121,8 +123,8 @@ def read(
 
     Audio is not decoded here: what is inside of the dataset is written below `audio_folder` as it is, and a path is
     used where it leads. Left out are rows without audio, rows whose target is empty or a class label of -1, which
-    means unlabelled, and questions none of whose choices is the answer. A class label is its name. References that
-    are null or empty are dropped, and counted: an empty output would equal them.
+    means unlabelled, and questions without choices or none of whose choices is the answer. A class label is its name.
+    References that are null or empty are dropped, and counted: an empty output would equal them.
 
     Args:
         source: a parquet file, a folder of them, or the name of a dataset of the hub.
@@ -146,10 +148,15 @@ def read(
     for number, row in enumerate(rows):
         where = f"{source}: row {number}"
         row = {column: _named(row[column], rows.features[column], column, where) for column in rows.features}
+        if columns.id and row[columns.id] is None:
+            raise ValueError(f"{where}: column '{columns.id}' must hold an id, got None")
         id = str(row[columns.id]) if columns.id else f"{number:06d}"
         choices = _texts(row, columns.choices, where) if columns.choices else ()
+        if columns.choices and not any(choices):
+            reading.leave_out(id, "no choices")
+            continue
         target = row[columns.target] if choices else _text(row, columns.target, where)
-        if target is None or target == "":
+        if target is None or target == "" or (isinstance(target, float) and math.isnan(target)):
             unlabelled = isinstance(rows.features[columns.target], datasets.ClassLabel)
             reading.leave_out(id, UNLABELLED if unlabelled else "an empty target")
             continue
@@ -158,7 +165,7 @@ def read(
             reading.leave_out(id, MISSING)
             continue
         question = _text(row, columns.question, where) if columns.question else ""
-        meta = {column: row[column] for column in columns.meta}
+        meta = {column: _stored(row[column], column, where) for column in columns.meta}
         if choices:
             questions.append(Question(where, id, path, question, choices, target, meta))
             continue
@@ -177,6 +184,9 @@ def read(
                 meta=meta,
             )
         )
+    if all(map(_is_counting, questions)):
+        # A column of integers some of which are null becomes one of floating point in pandas.
+        questions = [question._replace(answer=int(question.answer)) for question in questions]
     meaning = answers or meaning_of_numbers(questions)
     for asked in questions:
         answer = _chosen(asked.answer, asked.choices, meaning)
@@ -294,7 +304,34 @@ def _named(value: Any, feature: Any, column: str, where: str) -> Any:
         return feature.names[value]
     if isinstance(feature, datasets.List | datasets.LargeList) and isinstance(value, list):
         return [_named(item, feature.feature, column, where) for item in value]
+    if isinstance(feature, dict) and isinstance(value, dict):
+        return {key: _named(item, feature.get(key), column, where) for key, item in value.items()}
     return value
+
+
+def _is_counting(question: Question) -> bool:
+    """Whether an answer is a whole number in floating point, and no choice as it is written."""
+    answer = question.answer
+    return isinstance(answer, float) and answer.is_integer() and str(answer) not in question.choices
+
+
+def _stored(value: Any, column: str, where: str) -> Any:
+    """A value of meta as JSON has it: dates as ISO 8601, null for what is no finite number.
+
+    Raises:
+        ValueError: JSON has nothing of the kind, such as bytes.
+    """
+    if isinstance(value, dict):
+        return {str(key): _stored(item, column, where) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_stored(item, column, where) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(f"{where}: column '{column}' holds {value!r:.60}, which no manifest can: leave it out of meta")
 
 
 def _is_number(value: Any) -> bool:
@@ -304,6 +341,8 @@ def _is_number(value: Any) -> bool:
 def _chosen(value: Any, choices: Sequence[str], meaning: str | None) -> str:
     """Text of the choice that an answer is, names by its letter, or counts; any other answer as it is."""
     text = str(value).strip()
+    if isinstance(value, bool) and {choice.casefold() for choice in choices} == {"yes", "no"}:
+        return "yes" if value else "no"
     if meaning in ("number", "number_from_1") and text.lstrip("+-").isdecimal():
         place = int(text) - (meaning == "number_from_1")
         return choices[place] if 0 <= place < len(choices) else ""
