@@ -650,3 +650,10 @@ def test_trials_have_an_equal_error_rate_however_yes_and_no_are_spelled() -> Non
         )
     ]
     assert [one.value for one in score(find("voxceleb1"), trials) if one.metric == "eer"] == [0]
+
+
+def test_the_best_constant_answer_is_named_as_it_is_written() -> None:
+    benchmark = BENCHMARKS["quickstart_sounds"]
+    best = best_answer(benchmark, predict(("x", "R&B"), ("x", "R&B"), ("x", "rock")))
+    assert best is not None
+    assert (best.policy, best.value) == ("always 'R&B'", pytest.approx(2 / 3))

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from salmonn_lab.benchmarks.measures import METRICS
-from salmonn_lab.metrics.answer import constant_baseline
+from salmonn_lab.metrics.answer import DEFAULT, constant_baseline
 from salmonn_lab.metrics.choice import MultipleChoice, place_answers
 from salmonn_lab.metrics.distinct import form_of, merge_spellings
 from salmonn_lab.metrics.item import ChoiceMetric, ItemMetric
-from salmonn_lab.metrics.normalize import NORMALIZERS, trimmed
+from salmonn_lab.metrics.normalize import NORMALIZERS, find, trimmed
 
 SHARES = ("accuracy", "weighted_accuracy", "exact_match")
 """Scores that are the share of right items, each item alone."""
@@ -62,7 +62,10 @@ def best_blind(names: Sequence[str], headline: str, items: Sequence[Item]) -> Bl
 def constant_rule(items: Sequence[Item]) -> Blind:
     """The same answer to every item."""
     constant = constant_baseline([item.references for item in items])
-    return Blind(f"always '{constant.answer}'", constant.accuracy)
+    texts = sorted(text for item in items for text in item.references)
+    form = form_of(frozenset(merge_spellings(texts)), find(DEFAULT))
+    spelled = next((text.strip() for text in texts if form(trimmed(text)) == constant.answer), constant.answer)
+    return Blind(f"always '{spelled}'", constant.accuracy)
 
 
 def choice_rules(metric: ChoiceMetric, items: Sequence[Item]) -> list[Blind]:

@@ -334,6 +334,31 @@ def test_questions_without_choices_are_left_out_among_those_that_have_some(tmp_p
     assert reading.left_out == {"no choices": ["000001", "000002"]}
 
 
+@pytest.mark.parametrize(
+    ("options", "answers"),
+    [
+        (["A. cat", "B. dog"], ["B", "dog", "B. dog", "(b) dog"]),
+        (["(a) cat", "(b) dog"], ["B", "dog", "(b) dog"]),
+        (["cat", "dog"], ["B. dog", "(B) Dog", "b: dog"]),
+    ],
+)
+def test_letters_in_front_of_choices_are_no_part_of_them(
+    tmp_path: Path, options: list[str], answers: list[str]
+) -> None:
+    file = parquet(tmp_path / "a.parquet", [optioned(answer, options=options) for answer in answers])
+    for example in hub.read(file, "QA", OPTIONED, tmp_path / "audio"):
+        assert (example.target, example.meta["choices"]) == ("dog", ["cat", "dog"])
+        assert example.question == "Which?\n(A) cat\n(B) dog"
+
+
+def test_a_letter_that_is_not_that_of_its_place_belongs_to_the_choice(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", [optioned("E. coli", options=["E. coli", "B. cereus"])])
+    (example,) = hub.read(file, "QA", OPTIONED, tmp_path / "audio")
+    assert (example.target, example.meta["choices"]) == ("E. coli", ["E. coli", "B. cereus"])
+    reading = hub.read(parquet(tmp_path / "b.parquet", [optioned("B. cat")]), "QA", OPTIONED, tmp_path / "audio")
+    assert reading.left_out == {"none of the choices is the answer": ["000000"]}
+
+
 def test_meta_is_what_a_manifest_can_hold(tmp_path: Path) -> None:
     day = datetime.date(2020, 1, 2)
     odd = {"day": day, "snr": float("nan"), "who": {"age": 5, "born": day}}

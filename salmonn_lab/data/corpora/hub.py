@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -53,6 +54,8 @@ class Columns:
 ANSWERS = ("text", "letter", "number", "number_from_1")
 """How a target may name one of its choices; `number` counts from 0."""
 UNLABELLED = "no label"
+LETTERED = re.compile(r"[(\[]?([A-Za-z])[)\].:]\s+(?=\S)")
+"""The letter of a choice in front of its text."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,10 @@ def read(
         if columns.choices and not any(choices):
             reading.leave_out(id, "no choices")
             continue
+        plain = _without_letters(choices)
+        if plain != choices:
+            choices = plain
+            reading.mend(id, "choices that began with their letters")
         target = row[columns.target] if choices else _text(row, columns.target, where)
         if target is None or target == "" or (isinstance(target, float) and math.isnan(target)):
             unlabelled = isinstance(rows.features[columns.target], datasets.ClassLabel)
@@ -309,6 +316,15 @@ def _named(value: Any, feature: Any, column: str, where: str) -> Any:
     return value
 
 
+def _without_letters(choices: tuple[str, ...]) -> tuple[str, ...]:
+    """Choices without the letters in front of them, where each begins with its own: (A) cat, (B) dog."""
+    found = [LETTERED.match(choice) for choice in choices]
+    letters = "".join(match[1].upper() for match in found if match)
+    if len(choices) < 2 or letters != ascii_uppercase[: len(choices)]:
+        return choices
+    return tuple(choice[match.end() :] for choice, match in zip(choices, found, strict=True) if match)
+
+
 def _is_counting(question: Question) -> bool:
     """Whether an answer is a whole number in floating point, and no choice as it is written."""
     answer = question.answer
@@ -346,6 +362,10 @@ def _chosen(value: Any, choices: Sequence[str], meaning: str | None) -> str:
     if meaning in ("number", "number_from_1") and text.lstrip("+-").isdecimal():
         place = int(text) - (meaning == "number_from_1")
         return choices[place] if 0 <= place < len(choices) else ""
+    lettered = LETTERED.match(text)
+    if lettered and text not in choices and lettered[1].upper() in ascii_uppercase[: len(choices)]:
+        named = choices[ascii_uppercase.index(lettered[1].upper())]
+        return named if text[lettered.end() :].strip().casefold() == named.casefold() else text
     letter = text.strip("().: ").upper()
     if (text not in choices or meaning == "letter") and len(letter) == 1 and letter in ascii_uppercase[: len(choices)]:
         return choices[ascii_uppercase.index(letter)]
