@@ -324,7 +324,7 @@ def render_latex(report: Record) -> str:
     lines = [
         r"\begin{tabular}{llrrrlr}",
         r"\toprule",
-        r"Benchmark & Metric & Score & 95\,\% interval & $n$ & Constant answer & Published \\",
+        r"Benchmark & Metric & Score & 95\,\% interval & $n$ & Best without audio & Published \\",
         r"\midrule",
     ]
     for result in report["results"]:

@@ -147,6 +147,7 @@ RESULT_KINDS = {
     "benchmark": (str,),
     "health": (dict,),
     "baseline": NUMBER,
+    "baseline_policy": (str, type(None)),
     "skipped": (str, type(None)),
     "manifest": (str,),
 }

@@ -623,6 +623,7 @@ def test_a_row_of_latex_is_one_line_whatever_the_names(run: Path) -> None:
         ({"health": {"empty": "no"}}, r"\[0\]: health must hold counts"),
         ({"published": {"value": "5", "source": ""}}, r"\[0\]: published\.value must not be \"5\""),
         ({"benchmark": None}, r"\[0\]: benchmark must not be null"),
+        ({"baseline_policy": 3}, r"\[0\]: baseline_policy must not be 3"),
         ({"extra": 1}, r"\[0\]: unknown key extra"),
         ({"before": [{**SCORE.__dict__, "signature": "wer|other"}]}, r"\[0\]: asterisk: wer before and after do not"),
     ],
