@@ -23,7 +23,7 @@ import soundfile
 from rich.markup import escape
 from rich.table import Table
 
-from salmonn_lab import analysis, benchmarks, console, pages, runs, study, study_pages
+from salmonn_lab import analysis, benchmarks, console, pages, runs, study, study_pages, study_scores
 from salmonn_lab.assets import AssetError, resolve
 from salmonn_lab.batch import Example, Prediction, Score
 from salmonn_lab.benchmarks import Benchmark, Published
@@ -375,17 +375,29 @@ def write_report(folder: Path, other: Path | None = None, players: int = PLAYERS
 def write_study(folder: Path) -> Path:
     """Write `report.json` of an experiment's finished runs, `scores.jsonl`, and the pages of its report.
 
+    Where no run is finished here, as in a fresh clone, they are made of the `scores.jsonl` that lies in the folder.
+
     Returns:
         the page for browsers.
 
     Raises:
-        FileNotFoundError: the folder holds no experiment, or no run of it is finished.
-        ValueError: its sweep.py is not in order, or its runs do not compare.
+        FileNotFoundError: the folder holds no experiment, or neither a finished run of it nor scores.
+        ValueError: its sweep.py or its scores are not in order, or its runs do not compare.
     """
     experiment = load_experiment(folder)
+    if not any(run.done() for run in experiment.planned):
+        if not (folder / study_scores.SCORES).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no finished run, and no {study_scores.SCORES}: start python -m salmonn_lab.sweep "
+                f"{folder} --run"
+            )
+        console.console.print(
+            f"no run of {folder} is here: its report is made again of {study_scores.SCORES}, what that lacks as in "
+            f"{study_scores.REPORT}",
+            soft_wrap=True,
+        )
+        return write_study_pages(folder, study_scores.recorded_study(experiment))
     found = study.study(experiment)
-    if not any(setting.done for setting in found.settings):
-        raise FileNotFoundError(f"{folder} has no finished run: start python -m salmonn_lab.sweep {folder} --run")
     lines = [json.dumps(without_nan(line), ensure_ascii=False) for line in study.score_lines(experiment, found)]
     write_atomically(folder / "scores.jsonl", "".join(f"{line}\n" for line in lines))
     return write_study_pages(folder, found)

@@ -25,8 +25,8 @@ from salmonn_lab.metrics.statistics import SAME, holm, metric_intervals
 from salmonn_lab.predictions import read_predictions
 from salmonn_lab.runs import Run
 
-VERSION = 1
-"""Of the layout of a study's `report.json`."""
+VERSION = 2
+"""Of the layout of a study's `report.json`; since 2 a comparison names the setting that it is `against`."""
 CURVES = ("align_loss", "train_loss", "val_loss")
 """Columns of `metrics.csv` that are drawn."""
 CURVE_POINTS = 120
@@ -117,10 +117,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much higher a setting's headline score is than the baseline's."""
+    """How much higher a setting's headline score is than another's, the baseline's unless the sweep names a pair."""
 
     benchmark: str
     setting: str
+    against: str
+    """The other setting."""
     value: float
     low: float
     high: float
@@ -128,6 +130,8 @@ class Comparison:
     p_holm: float
     seeds: bool
     """Whether the scatter of seeds is in it."""
+    from_scores: bool = False
+    """Whether it is made of the scores of runs alone, whose items are then taken to differ between the settings."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +235,7 @@ def study_of_variants(title: str, question: str, benchmark_names: Sequence[str],
         axes=tuple(dict.fromkeys(axis for variant in variants for axis in variant.values)),
         measurements=tuple(map(measurement, answers)),
         settings=tuple(settings),
-        comparisons=corrected(compare(by_setting, variants[0].name, answers)),
+        comparisons=corrected(compare(by_setting, with_baseline(by_setting, variants[0].name), answers)),
         curves=(),
         absent=(),
         differing=(),
@@ -267,10 +271,10 @@ def study(experiment: Experiment) -> Study:
         question=experiment.question,
         background=experiment.background,
         method=METHOD,
-        axes=tuple(short(key, experiment.varying) for key in experiment.varying),
+        axes=short_axes(experiment),
         measurements=tuple(map(measurement, answers)),
         settings=settings,
-        comparisons=corrected(compare(by_setting, experiment.baseline, answers)),
+        comparisons=corrected(compare(by_setting, compared(experiment), answers)),
         curves=tuple(curve for run in finished for curve in curves(run)),
         absent=tuple(absent(run) for run in experiment.planned if run not in finished),
         differing=differing(finished),
@@ -346,22 +350,36 @@ def describe(
     work: Work | None,
 ) -> Setting:
     """Return one row of the report."""
-    overrides = experiment.settings[name][0].overrides
-    values = {
-        short(key, experiment.varying): assignment("", overrides[key])[1:].strip('"')
-        for key in experiment.varying
-        if key in overrides
-    }
     scores = tuple(score for given in answers for score in setting_scores(given, [run.name for run in finished]))
     return Setting(
         name,
-        values,
+        axis_values(experiment, name),
         name == experiment.baseline,
         planned,
         len(finished),
         scores,
         cost_of(finished, work) if finished else None,
     )
+
+
+def short_axes(experiment: Experiment) -> tuple[str, ...]:
+    """Names of an experiment's axes."""
+    return tuple(short(key, experiment.varying) for key in experiment.varying)
+
+
+def axis_values(experiment: Experiment, name: str) -> dict[str, str]:
+    """Values of a setting by axis; an axis that it does not set is left out."""
+    overrides = experiment.settings[name][0].overrides
+    return {
+        short(key, experiment.varying): assignment("", overrides[key])[1:].strip('"')
+        for key in experiment.varying
+        if key in overrides
+    }
+
+
+def fraction_interval(low: float, high: float, *, at_most_one: bool) -> tuple[float, float]:
+    """Interval of a fraction, which does not leave 0 to 1; that of an error rate may be above 1."""
+    return max(low, 0.0), min(high, 1.0) if at_most_one else high
 
 
 def setting_scores(answers: Answers, names: Sequence[str]) -> list[SettingScore]:
@@ -388,17 +406,30 @@ def setting_scores(answers: Answers, names: Sequence[str]) -> list[SettingScore]
             if high - low <= SAME:  # no item and no seed differs
                 low, high = singles[0][1][score]
             elif score not in benchmarks.NUMBERS:
-                low, high = max(low, 0.0), high if metric.units(score) else min(high, 1.0)
+                low, high = fraction_interval(low, high, at_most_one=metric.units(score) is None)
             found.append(SettingScore(answers.benchmark.name, score, value.value, low, high, spread, seeds))
     return sorted(found, key=lambda score: score.metric != answers.benchmark.headline)
 
 
-def compare(by_setting: Mapping[str, Sequence[str]], baseline: str, answers: Sequence[Answers]) -> list[Comparison]:
-    """Return how the headline scores of every setting differ from the baseline's; `p_holm` is still `p`.
+def with_baseline(settings: Iterable[str], baseline: str) -> list[tuple[str, str]]:
+    """Each setting and the baseline that it is compared with."""
+    return [(setting, baseline) for setting in settings if setting != baseline]
+
+
+def compared(experiment: Experiment) -> list[tuple[str, str]]:
+    """The pairs of settings that an experiment compares: each with the baseline, then those that its sweep names."""
+    pairs = with_baseline(experiment.settings, experiment.baseline)
+    return list(dict.fromkeys([*pairs, *experiment.pairs]))
+
+
+def compare(
+    by_setting: Mapping[str, Sequence[str]], pairs: Sequence[tuple[str, str]], answers: Sequence[Answers]
+) -> list[Comparison]:
+    """How the headline scores of pairs of settings differ; `p_holm` is still `p`.
 
     Args:
         by_setting: the runs of each.
-        baseline: one of the settings.
+        pairs: of settings.
         answers: of the runs.
     """
     found = []
@@ -408,25 +439,25 @@ def compare(by_setting: Mapping[str, Sequence[str]], baseline: str, answers: Seq
             for name, metric in next(iter(given.metrics.values())).items()
             if given.benchmark.headline in metric.keys
         )
-        base = [name for name in by_setting[baseline] if name in given.metrics]
-        for setting, planned in by_setting.items():
-            runs = [name for name in planned if name in given.metrics]
-            if setting == baseline or not runs or not base:
+        for setting, against in pairs:
+            ours, theirs = ([name for name in by_setting[one] if name in given.metrics] for one in (setting, against))
+            if not ours or not theirs:
                 continue
-            metric = given.metrics[base[0]][key]
-            for name in runs:
+            metric = given.metrics[theirs[0]][key]
+            for name in ours:
                 if given.metrics[name][key].signature != metric.signature:
                     raise ValueError(
-                        f"{given.benchmark.name}: {name} and {base[0]} do not compare: "
+                        f"{given.benchmark.name}: {name} and {theirs[0]} do not compare: "
                         f"{given.metrics[name][key].signature} and {metric.signature}"
                     )
             result: SeedDifference = seed_differences(
-                [given.rows(name, key) for name in runs], [given.rows(name, key) for name in base], metric.score
+                [given.rows(name, key) for name in ours], [given.rows(name, key) for name in theirs], metric.score
             )[given.benchmark.headline]
             found.append(
                 Comparison(
                     given.benchmark.name,
                     setting,
+                    against,
                     result.value,
                     result.low,
                     result.high,

@@ -27,6 +27,8 @@ from salmonn_lab.metrics.statistics import Score, check_stats
 
 PLACES, WEIGHTS = np.polynomial.legendre.leggauss(96)
 """Of the quadrature of Student's distribution: good to 1e-9 wherever it is asked. They take longer than their use."""
+NORMAL = 1e6
+"""Degrees of freedom at which Student's distribution is the normal one, to 1e-6."""
 
 
 class SeedMean(NamedTuple):
@@ -48,6 +50,16 @@ class SeedDifference(NamedTuple):
     p: float
     seeds: bool
     """Whether the scatter of seeds is in both; nothing is known of it where neither setting has a second seed."""
+
+
+class RunSummary(NamedTuple):
+    """What is known of a run whose answers are not there: its score, with the 95 % interval over its items."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+    """Items."""
 
 
 class Part(NamedTuple):
@@ -120,6 +132,79 @@ def seed_differences(
         p = math.nan if math.isnan(value) else min(p, 1.0)
         found[name] = SeedDifference(value, value - half, value + half, p, bool(parts))
     return found
+
+
+def summary_mean(runs: Sequence[RunSummary], level: float = 0.95) -> SeedMean:
+    """The mean score over the runs of one setting of which only scores are known; its interval is wider than another's.
+
+    What items bring to it is read off the runs' own intervals, and taken to be shared by all runs.
+
+    Raises:
+        ValueError: there are no runs.
+    """
+    if not runs:
+        raise ValueError("there are no runs")
+    values = np.array([run.value for run in runs])
+    variance, freedom = added(summary_items(runs), summary_seeds([runs]))
+    half = quantile(level, freedom) * math.sqrt(variance)
+    value = float(values.mean())
+    return SeedMean(value, value - half, value + half, float(values.std(ddof=1)) if len(runs) > 1 else math.nan)
+
+
+def summary_difference(a: Sequence[RunSummary], b: Sequence[RunSummary], level: float = 0.95) -> SeedDifference:
+    """How much higher the runs of `a` score than those of `b`, of which only scores are known.
+
+    The items of the two settings are taken to differ, so what makes an item hard for both is not taken out of their
+    difference, as `seed_differences` does: the interval is wider than its, and the p-value larger.
+
+    Raises:
+        ValueError: there are no runs.
+    """
+    if not a or not b:
+        raise ValueError("there are no runs")
+    value = float(np.mean([run.value for run in a]) - np.mean([run.value for run in b]))
+    parts = summary_seeds([a, b])
+    variance, freedom = added(joint([summary_items(a), summary_items(b)]), parts)
+    error = math.sqrt(variance)
+    half = quantile(level, freedom) * error
+    least = 2.0 ** (1 - min(run.count for run in (*a, *b)))
+    p = max(outside(abs(value) / error, freedom), least) if error > 0 else 1.0 if value == 0 else min(least, 1.0)
+    p = math.nan if math.isnan(value) or math.isnan(error) else min(p, 1.0)
+    return SeedDifference(value, value - half, value + half, p, bool(parts))
+
+
+def summary_items(runs: Sequence[RunSummary]) -> Part:
+    """Variance that other items would bring to the mean of runs, read off their intervals."""
+    halves = [(run.high - run.low) / 2 for run in runs]
+    normal = quantile(0.95, NORMAL)
+    return Part(float(np.mean([(half / normal) ** 2 for half in halves])), max(runs[0].count - 1, 1))
+
+
+def summary_seeds(settings: Sequence[Sequence[RunSummary]]) -> list[Part]:
+    """Variance that seeds bring to the mean of each setting; nothing where none has a second run, as `seed_parts`."""
+    several = [runs for runs in settings if len(runs) > 1]
+    sources = [runs if len(runs) > 1 else several[0] for runs in settings if several]
+    return [
+        Part(float(np.var([run.value for run in source], ddof=1)) / len(runs), len(source) - 1)
+        for runs, source in zip(settings, sources, strict=bool(several))
+    ]
+
+
+def added(items: Part, seeds: Sequence[Part]) -> Part:
+    """Variance of all parts together; of what seeds and items bring together, which both contain, none is taken away.
+
+    Where seeds bring the most of it, it is known no better than they are.
+    """
+    whole = joint([items, *seeds])
+    of_seeds = joint(seeds)
+    return whole._replace(freedom=min(whole.freedom, of_seeds.freedom)) if of_seeds.variance > items.variance else whole
+
+
+def joint(parts: Sequence[Part]) -> Part:
+    """Variance of independent parts together, with Satterthwaite's degrees of freedom."""
+    total = sum(part.variance for part in parts)
+    scale = sum(part.variance**2 / part.freedom for part in parts)
+    return Part(total, max(1.0, total**2 / scale) if scale > 0 else 1.0)
 
 
 def measure(runs: Sequence[Statistics], score: Score) -> dict[str, Runs]:
