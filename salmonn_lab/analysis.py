@@ -33,7 +33,7 @@ from salmonn_lab.metrics.statistics import (
     wilson,
 )
 from salmonn_lab.metrics.timing import Speed, measure_speed
-from salmonn_lab.metrics.wer import SPLIT, Stretch, align
+from salmonn_lab.metrics.wer import SPLIT, ErrorRate, Stretch, align
 
 Floats = NDArray[np.float64]
 FEW = 30
@@ -215,6 +215,8 @@ class Result:
     """What the headline score is a score of: the words, characters or phones of its references, else items."""
     unit: str
     """The name of those."""
+    edits: Mapping[str, int]
+    """Substitutions, deletions and insertions, where the headline is an error rate."""
     worst: tuple[Worst, ...]
     slices: tuple[Slice, ...]
     sensitivity: tuple[Alternative, ...]
@@ -391,6 +393,7 @@ def analyze(
         left_sick=measured.size(~sick) if 0 < sick.sum() < len(sick) else None,
         left_of=measured.size(),
         unit=measured.unit,
+        edits=edit_counts(measured),
         worst=worst_shares(measured, gold),
         slices=slices(measured, outputs, seconds),
         sensitivity=sensitivity(measured),
@@ -398,6 +401,13 @@ def analyze(
         speed=speed(outputs, seconds),
         items=items(measured, outputs, judged, gold, seconds, alignments),
     )
+
+
+def edit_counts(measured: Measured) -> dict[str, int]:
+    """Edits of all outputs by kind, nothing where the headline is no error rate."""
+    if type(measured.metric) is not ErrorRate:
+        return {}
+    return {name: int(count) for name, count in zip(ErrorRate.columns[:3], measured.rows.sum(axis=0)[:3], strict=True)}
 
 
 def with_meta(prediction: Prediction, example: Example | None) -> Prediction:

@@ -11,6 +11,9 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from salmonn_lab import plots
 
 Record = Mapping[str, Any]
 """An object of `report.json`; numbers that are not defined are None."""
@@ -22,6 +25,10 @@ FEW_LEFT = 0.5
 """Fraction of the words below which the score without flagged outputs is not shown."""
 MISSING = "–"
 """What stands where there is no number."""
+ARROWS = {True: "↑", False: "↓"}
+"""Whether higher or lower is better."""
+LOSSES = {"align_loss": "loss of alignment", "train_loss": "training loss", "val_loss": "validation loss"}
+"""Losses that are drawn, by their column in `metrics.csv`."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 FORMULA = tuple("=+-@\t＝＋－＠")
@@ -86,7 +93,13 @@ def p_value(value: float | None) -> str:
 
 def render_html(report: Record) -> str:
     """Return the page for browsers: one file, which asks for nothing else."""
-    page = template().render(report=report, data=script_data(report), shows=columns_shown(report["results"]))
+    page = template().render(
+        report=report,
+        data=script_data(report),
+        shows=columns_shown(report["results"]),
+        tops=whisker_ends(report["results"]),
+        loss_plots=loss_plots(report["curves"]),
+    )
     return SURROGATE.sub("\ufffd", page)
 
 
@@ -105,15 +118,53 @@ def page_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": share, "p_value": p_value, "of": shown, "signed": signed, "counted": counted}
+    environment.filters |= {
+        "share": share,
+        "p_value": p_value,
+        "of": shown,
+        "signed": signed,
+        "counted": counted,
+        "edits": edits,
+    }
     environment.globals |= {
         "range_of": shown_range,
         "signed_range_of": signed_range,
         "without_of": shown_without,
         "missing": MISSING,
         "shorten": shorten,
+        "arrows": ARROWS,
     }
     return environment
+
+
+def whisker_ends(results: Sequence[Record]) -> dict[str, float]:
+    """Right end of the scale of each metric's whiskers: 1, or the largest number that they show."""
+    ends: dict[str, float] = {}
+    for result in results:
+        for score in result["scores"]:
+            published = result["published"] if score["metric"] == result["headline"] else None
+            numbers = [score["value"], score["high"], published["value"] if published else None]
+            ends[score["metric"]] = max(1.0, ends.get(score["metric"], 1.0), *(n for n in numbers if n is not None))
+    return ends
+
+
+def loss_plots(curves: Sequence[Record]) -> list[Markup]:
+    """The curves of each loss of a run, smoothed, over what was logged."""
+    found = []
+    for metric, name in LOSSES.items():
+        for curve in curves:
+            if curve["metric"] == metric and len(curve["points"]) > 1:
+                points = [(step, loss) for step, loss in curve["points"]]
+                series = plots.Series(plots.smooth(points), name, plots.colour(0), faint=points)
+                found.append(plots.curves([series], "step", name, lambda value: f"{value:.3g}"))
+    return found
+
+
+def edits(result: Record) -> str:
+    """Words of the references and the edits of the outputs, for an error rate; else empty."""
+    counts = result["edits"]
+    told = [f"{counts[name]} {name}" for name in counts]
+    return ", ".join([f"{result['left_of']} {result['unit']}", *told]) if told else ""
 
 
 def columns_shown(results: Sequence[Record]) -> dict[str, bool]:
@@ -259,7 +310,7 @@ def health_section(results: Iterable[Record]) -> list[str]:
 def benchmark_section(result: Record) -> list[str]:
     """Return what is said of one benchmark alone."""
     name, metric = plain(result["benchmark"]), result["headline"]
-    parts = []
+    parts = [f"Of {told}."] if (told := edits(result)) else []
     if result["worst"]:
         row = result["worst"][-2] if len(result["worst"]) > 1 else result["worst"][-1]
         parts.append(
@@ -303,7 +354,7 @@ def bullets(title: str, lines: Iterable[str]) -> list[str]:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; the first column is left-aligned, the others right-aligned unless they are texts."""
-    texts = {"metric", "value", "reference", "output", "published"}
+    texts = {"metric", "value", "reference", "output", "published", "against"}
     ruler = ["---" if index == 0 or column in texts else "---:" for index, column in enumerate(columns)]
     lines = [columns, ruler, *[[plain(cell) for cell in row] for row in rows]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -320,28 +371,51 @@ def escaped(text: str) -> str:
 
 
 def render_latex(report: Record) -> str:
-    """Return the headline scores as a table for a paper; it needs the package booktabs."""
+    """The headline scores as a table for a paper; it needs the package booktabs.
+
+    The better of two runs is bold, a star marks a difference at 5 % after Holm's correction.
+    """
+    compared = {row["benchmark"]: row for row in report["comparisons"]}
+    other = latex(report["other"] or "")
     lines = [
-        r"\begin{tabular}{llrrrlr}",
+        rf"\begin{{tabular}}{{llrrrlr{'rr' if compared else ''}}}",
         r"\toprule",
-        r"Benchmark & Metric & Score & 95\,\% interval & $n$ & Best without audio & Published \\",
+        r"Benchmark & Metric & Score & 95\,\% interval & $n$ & Best without audio & Published"
+        + (rf" & {other} & Difference" if compared else "")
+        + r" \\",
         r"\midrule",
     ]
     for result in report["results"]:
         score = next(score for score in result["scores"] if score["metric"] == result["headline"])
-        published = result["published"]
-        cells = (
-            result["benchmark"],
-            score["metric"],
-            shown(score["value"], result),
-            shown_range(score["low"], score["high"], result),
-            counted(score["count"], result),
-            shown(published["value"], result) if published else "",
-        )
-        *ranged, paper = map(latex, cells)
-        # A rule may quote any text, in which "to" is a word.
-        lines.append(" & ".join((*ranged, latex(shown_baseline(result), ranges=False), paper)) + r" \\")
+        published, row = result["published"], compared.get(result["benchmark"])
+        cells = [
+            latex(result["benchmark"]),
+            f"{latex(score['metric'])} {LATEX_ARROWS[result['higher_is_better']]}",
+            latex(shown(score["value"], result)),
+            latex(shown_range(score["low"], score["high"], result)),
+            latex(counted(score["count"], result)),
+            latex(shown_baseline(result), ranges=False),  # a rule may quote any text, in which "to" is a word
+            latex(shown(published["value"], result) if published else ""),
+        ]
+        if row:
+            ahead = row["difference"] or 0
+            best = None if not ahead else 2 if (ahead > 0) == result["higher_is_better"] else len(cells)
+            star = "*" if row["p_holm"] is not None and row["p_holm"] < 0.05 else ""
+            cells += [latex(shown(row["other_value"], result)), latex_number(signed(row["difference"], result)) + star]
+            if best is not None:
+                cells[best] = rf"\textbf{{{cells[best]}}}"
+        elif compared:
+            cells += ["", ""]
+        lines.append(" & ".join(cells) + r" \\")
     return SURROGATE.sub("\ufffd", "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
+
+
+LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
+
+
+def latex_number(text: str) -> str:
+    """Numbers as LaTeX prints them, with a minus sign in place of a hyphen."""
+    return re.sub(r"-(?=\d)", "$-$", latex(text))
 
 
 def latex(text: str, ranges: bool = True) -> str:

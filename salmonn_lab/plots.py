@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import mean
 from typing import NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 460, 280
@@ -30,11 +32,15 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A curve."""
+    """A curve, and what lies around it."""
 
     points: Sequence[Sequence[float]]
     label: str
     colour: str
+    band: Sequence[tuple[float, float, float]] = ()
+    """Places with the lowest and the highest value there."""
+    faint: Sequence[Sequence[float]] = ()
+    """What the curve is a smoothed form of."""
 
 
 class Scale(NamedTuple):
@@ -86,13 +92,47 @@ def scatter(points: Sequence[Point], line: Line, x_label: str, y_label: str, y_f
     return svg(parts, f"{y_label} against {x_label}")
 
 
+def smooth(points: Line) -> Line:
+    """Curve of as many points, each the mean of its neighbours: of a twelfth of all, of fewer towards both ends."""
+    reach, last = len(points) // 24, len(points) - 1
+    found = []
+    for place, (x, _) in enumerate(points):
+        beside = min(reach, place, last - place)
+        found.append((x, mean(y for _, y in points[place - beside : place + beside + 1])))
+    return found
+
+
+def band(lines: Sequence[Line]) -> tuple[Line, list[tuple[float, float, float]]]:
+    """Mean of several curves, and the lowest and the highest of them, over the stretch that all of them have."""
+    start, end = max(line[0][0] for line in lines), min(line[-1][0] for line in lines)
+    places = sorted({x for line in lines for x, _ in line if start <= x <= end})
+    values = [interpolate(line, places) for line in lines]
+    rows = list(zip(places, *values, strict=True))
+    return [(x, mean(ys)) for x, *ys in rows], [(x, min(ys), max(ys)) for x, *ys in rows]
+
+
+def interpolate(line: Line, places: Sequence[float]) -> list[float]:
+    """Height of a curve at some places, on the straight lines between its points."""
+    heights: list[float] = np.interp(places, [x for x, _ in line], [y for _, y in line]).tolist()
+    return heights
+
+
 def curves(series: Sequence[Series], x_label: str, y_label: str, y_format: Format) -> Markup:
-    """Draw curves."""
+    """Draw curves, over the bands and the curves that they are made of."""
+    ends = [end for curve in series for _, low, high in curve.band for end in (low, high)]
     across, up = axes(
-        [point[0] for curve in series for point in curve.points],
-        [point[1] for curve in series for point in curve.points],
+        [point[0] for curve in series for point in (*curve.points, *curve.faint)],
+        [*(point[1] for curve in series for point in (*curve.points, *curve.faint)), *ends],
     )
     parts = [frame(across, up, x_label, y_label, y_format)]
+    for curve in series:
+        if curve.band:
+            around = [*((x, high) for x, _, high in curve.band), *((x, low) for x, low, _ in reversed(curve.band))]
+            places = " ".join(f"{across(x)},{up(y)}" for x, y in around)
+            parts.append(Markup('<polygon class="band" points="{}" fill="{}"/>').format(places, curve.colour))
+        if curve.faint:
+            places = " ".join(f"{across(point[0])},{up(point[1])}" for point in curve.faint)
+            parts.append(Markup('<polyline class="faint" points="{}" stroke="{}"/>').format(places, curve.colour))
     for curve in series:
         places = " ".join(f"{across(point[0])},{up(point[1])}" for point in curve.points)
         parts.append(

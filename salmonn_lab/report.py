@@ -37,8 +37,8 @@ from salmonn_lab.predictions import read_predictions
 from salmonn_lab.progress import quiet_libraries
 
 COLUMNS = ("benchmark", "metric", "before training", "after training", "95 % interval", "n", "baseline or published")
-VERSION = 1
-"""Of the layout of `report.json`."""
+VERSION = 2
+"""Of the layout of `report.json`; since 2 it has `curves`, and a result `edits`."""
 WORST = 5
 PLAYERS = command_line.PLAYERS
 """Clips that a report holds."""
@@ -466,6 +466,10 @@ def build(folder: Path, other: Path | None, players: int) -> dict[str, Any]:
         "peak_memory_gib": recorded.get("peak_memory_gib"),
         "provenance": list(run.facts().items()) if recorded else [],
         "config": run.config_text(),
+        "curves": [
+            {"metric": metric, "points": points}
+            for metric, points in study.read_curves(folder / study.METRICS_FILE).items()
+        ],
         "audio": clips,
     }
     plain: dict[str, Any] = without_nan(report)

@@ -27,6 +27,7 @@ from salmonn_lab.runs import Run
 
 VERSION = 2
 """Of the layout of a study's `report.json`; since 2 a comparison names the setting that it is `against`."""
+METRICS_FILE = "metrics.csv"
 CURVES = ("align_loss", "train_loss", "val_loss")
 """Columns of `metrics.csv` that are drawn."""
 CURVE_POINTS = 120
@@ -113,6 +114,10 @@ class Measurement:
     count: int
     """Items that every run answered."""
     signatures: Mapping[str, str]
+    units: int | None = None
+    """Words, characters or phones of their references, where the headline is a rate of those."""
+    unit: str = "items"
+    """The name of those."""
 
 
 @dataclass(frozen=True)
@@ -329,6 +334,9 @@ def measurement(answers: Answers) -> Measurement:
     signatures = {key: metric.signature for metric in metrics.values() for key in metric.keys}
     headline = answers.benchmark.headline
     keys = (headline, *(key for key in signatures if key != headline))
+    metric = next(metric for metric in metrics.values() if headline in metric.keys)
+    column = metric.units(headline)
+    units = None if column is None else int(analysis.rows_of(metric)[:, metric.columns.index(column)].sum())
     return Measurement(
         benchmark=answers.benchmark.name,
         task=answers.benchmark.task,
@@ -338,6 +346,8 @@ def measurement(answers: Answers) -> Measurement:
         plain_numbers=tuple(key for key in keys if key in benchmarks.NUMBERS),
         count=answers.count,
         signatures=signatures,
+        units=units,
+        unit="items" if column is None else f"{getattr(metric, 'unit', 'word')}s",
     )
 
 
@@ -510,21 +520,43 @@ def means(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def curves(run: Planned) -> list[Curve]:
-    """Return the losses that a run logged, each point the mean of some steps."""
-    path = run.folder / "metrics.csv"
+    """The losses that a run logged."""
+    read = read_curves(run.folder / METRICS_FILE)
+    return [Curve(run.name, run.setting, metric, points) for metric, points in read.items()]
+
+
+def read_curves(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
+    """Steps and losses in a run's `metrics.csv` by column, each point the mean of some steps; none without the file.
+
+    Raises:
+        ValueError: a step or a loss in it is no number; the line is named.
+    """
     if not path.is_file():
-        return []
-    with path.open(newline="") as file:
+        return {}
+    found = {}
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    found = []
     for metric in CURVES:
-        points = [(float(row["step"]), float(row[metric])) for row in rows if row.get(metric)]
+        points = [
+            point
+            for number, row in enumerate(rows, start=2)
+            if row.get(metric) and math.isfinite((point := loss_at(row, metric, f"{path}:{number}"))[1])
+        ]
         if points:
             size = math.ceil(len(points) / CURVE_POINTS)
             groups = [points[start : start + size] for start in range(0, len(points), size)]
-            means = tuple((mean(step for step, _ in group), mean(loss for _, loss in group)) for group in groups)
-            found.append(Curve(run.name, run.setting, metric, means))
+            found[metric] = tuple(
+                (mean(step for step, _ in group), mean(loss for _, loss in group)) for group in groups
+            )
     return found
+
+
+def loss_at(row: Mapping[str, str], metric: str, where: str) -> tuple[float, float]:
+    """Step and loss of a line."""
+    try:
+        return float(row["step"]), float(row[metric])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{where}: step and {metric} must be numbers") from None
 
 
 def absent(run: Planned) -> Absent:

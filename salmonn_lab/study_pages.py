@@ -14,6 +14,9 @@ from markupsafe import Markup
 
 from salmonn_lab import plots
 from salmonn_lab.pages import (
+    ARROWS,
+    LATEX_ARROWS,
+    LOSSES,
     MISSING,
     SURROGATE,
     Record,
@@ -21,6 +24,7 @@ from salmonn_lab.pages import (
     csv_cells,
     escaped,
     latex,
+    latex_number,
     p_value,
     page_environment,
     plain,
@@ -33,6 +37,8 @@ from salmonn_lab.pages import (
 
 ITEMS_ALONE = "†"
 """Marks an interval and a p-value that know of one seed only."""
+FROM_SCORES = "‡"
+"""Marks those that are made of the scores of runs alone."""
 PARTS = {"Bridge": "bridge", "LanguageModel": "LLM"}
 """How the parts of a model are called; the others are encoders."""
 STEP_NOTE = "Tokens and operations are of a training step on a clip of 10 s."
@@ -40,7 +46,6 @@ PART_NOTE = (
     "Seconds of CPU (all threads) or GPU by part of the model are means over the runs that noted them, of training "
     "alone, where encoders take none if a feature store answers for them."
 )
-LOSSES = {"align_loss": "loss of alignment", "train_loss": "training loss", "val_loss": "validation loss"}
 COSTS = (("tokens", "audio tokens for 10 s"), ("total_seconds", "seconds of a run"))
 """What scores are drawn against: a key of `cost`, and its name."""
 ALONG_AXES = ("following_rate", "perplexity")
@@ -54,7 +59,9 @@ def render_html(study: Record) -> str:
     page = template().render(
         study=study,
         colours=setting_colours(study),
-        comparisons={(row["benchmark"], row["setting"]): row for row in study["comparisons"]},
+        comparisons=from_baseline(study),
+        pairs=named_pairs(study),
+        bests=bests(study),
         parts=parts_of(study, "seconds"),
         model_parts=parts_of(study, "part_seconds"),
         part_note=part_note(study),
@@ -71,7 +78,7 @@ def render_html(study: Record) -> str:
 def template() -> Template:
     """Return the page's template, which takes long to compile."""
     environment = page_environment()
-    environment.filters |= {"marked": marked, "gflops": gflops}
+    environment.filters |= {"marked": marked, "gflops": gflops, "significant": is_significant, "sized": sized}
     return environment.get_template("study.html")
 
 
@@ -81,9 +88,51 @@ def score_of(setting: Record, benchmark: str, metric: str) -> Record | None:
     return next(found, None)
 
 
+def from_baseline(study: Record) -> dict[tuple[str, str], Record]:
+    """Comparisons with the baseline, by benchmark and setting."""
+    base = next((setting["name"] for setting in study["settings"] if setting["baseline"]), None)
+    return {(row["benchmark"], row["setting"]): row for row in study["comparisons"] if row["against"] == base}
+
+
+def named_pairs(study: Record) -> dict[str, list[Record]]:
+    """The other comparisons by benchmark, those of the pairs that the sweep names."""
+    base = from_baseline(study).values()
+    found: dict[str, list[Record]] = {}
+    for row in study["comparisons"]:
+        if not any(row is known for known in base):
+            found.setdefault(row["benchmark"], []).append(row)
+    return found
+
+
+def bests(study: Record) -> set[tuple[str, str]]:
+    """Benchmarks and settings of the best headline scores; where all score the same, none is."""
+    found = set()
+    for row in study["measurements"]:
+        values = {
+            setting["name"]: score["value"]
+            for setting in study["settings"]
+            if (score := score_of(setting, row["benchmark"], row["headline"])) and score["value"] is not None
+        }
+        if len(set(values.values())) > 1:
+            best = max(values.values()) if row["higher_is_better"] else min(values.values())
+            found |= {(row["benchmark"], name) for name, value in values.items() if value == best}
+    return found
+
+
 def marked(comparison: Record) -> str:
-    """Return the mark of a comparison that knows of one seed only."""
-    return "" if comparison["seeds"] else ITEMS_ALONE
+    """Marks of a comparison: that it knows of one seed only, that it is made of scores alone."""
+    alone = "" if comparison["seeds"] else ITEMS_ALONE
+    return alone + (FROM_SCORES if comparison["from_scores"] else "")
+
+
+def is_significant(comparison: Record | None) -> bool:
+    """Whether a difference is there at 5 % after Holm's correction."""
+    return comparison is not None and comparison["p_holm"] is not None and comparison["p_holm"] < 0.05
+
+
+def sized(row: Record) -> str:
+    """Items of a benchmark, and the words that its error rate is of."""
+    return f"{row['count']} items" + ("" if row["units"] is None else f", {row['units']} {row['unit']}")
 
 
 def gflops(cost: Record, part: str) -> float | None:
@@ -165,15 +214,20 @@ def as_number(text: str | None) -> float | None:
 
 
 def loss_plots(study: Record) -> list[Markup]:
-    """Return the curves of each loss."""
+    """The curves of each loss: of every setting the mean over its runs, smoothed, and the range of these."""
     colours = setting_colours(study)
     found = []
     for metric, name in LOSSES.items():
-        series = [
-            plots.Series(curve["points"], curve["run"], colours[curve["setting"]])
-            for curve in study["curves"]
-            if curve["metric"] == metric and len(curve["points"]) > 1
-        ]
+        series = []
+        for setting, colour in colours.items():
+            lines = [
+                plots.smooth([(step, loss) for step, loss in curve["points"]])
+                for curve in study["curves"]
+                if (curve["metric"], curve["setting"]) == (metric, setting) and len(curve["points"]) > 1
+            ]
+            if lines:
+                line, band = plots.band(lines)
+                series.append(plots.Series(line, setting, colour, band if len(lines) > 1 else ()))
         if series:
             found.append(plots.curves(series, "step", name, lambda value: f"{value:.3g}"))
     return found
@@ -201,42 +255,35 @@ def plain_whole(text: str) -> str:
 
 
 def benchmark_section(study: Record, row: Record) -> list[str]:
-    """Return the table of one benchmark: scores of every setting, and how they differ from the baseline's."""
+    """Tables of one benchmark: scores of every setting and how they differ from the baseline's; the sweep's pairs."""
     arrow = "higher is better" if row["higher_is_better"] else "lower is better"
-    columns = (
-        "setting",
-        "seeds",
-        row["headline"],
-        "± seeds",
-        "95 % interval",
-        "difference",
-        "95 %",
-        "p",
-        "p (Holm)",
-    )
+    head = f"{row['headline']} {ARROWS[row['higher_is_better']]}"
+    columns = ("setting", "seeds", head, "± seeds", "95 % interval", "difference", "95 %", "p", "p (Holm)")
     rows = [setting_row(study, setting, row) for setting in study["settings"]]
-    return [f"## {plain(row['benchmark'])}", f"{row['count']} items; {arrow}.", table(columns, rows)]
+    parts = [f"## {plain(row['benchmark'])}", f"{sized(row)}; {arrow}.", table(columns, rows)]
+    if pairs := named_pairs(study).get(row["benchmark"]):
+        told = [(pair["setting"], pair["against"], *difference_cells(pair, row)) for pair in pairs]
+        columns = ("setting", "against", "difference", "95 %", "p", "p (Holm)")
+        parts.append(table(columns, told))
+    return parts
 
 
 def setting_row(study: Record, setting: Record, row: Record) -> tuple[str, ...]:
-    """Return a line of a benchmark's table."""
+    """Line of a benchmark's table."""
     name = f"{setting['name']} (baseline)" if setting["baseline"] else setting["name"]
     seeds = f"{setting['done']} of {setting['planned']}"
     score = score_of(setting, row["benchmark"], row["headline"])
     if score is None:
         return (name, seeds, *[MISSING] * 3, *[""] * 4)
-    found = [
-        other
-        for other in study["comparisons"]
-        if (other["benchmark"], other["setting"]) == (row["benchmark"], setting["name"])
-    ]
     spread = "" if score["spread"] is None else signed(score["spread"], row).lstrip("+")
     first = (name, seeds, shown(score["value"], row), spread, shown_range(score["low"], score["high"], row))
-    if not found:
-        return (*first, *[""] * 4)
-    (comparison,) = found
+    comparison = from_baseline(study).get((row["benchmark"], setting["name"]))
+    return (*first, *(difference_cells(comparison, row) if comparison else [""] * 4))
+
+
+def difference_cells(comparison: Record, row: Record) -> tuple[str, ...]:
+    """Difference of a comparison with its interval and p-values."""
     return (
-        *first,
         signed(comparison["value"], row),
         signed_range(comparison["low"], comparison["high"], row),
         f"{p_value(comparison['p'])}{marked(comparison)}",
@@ -301,69 +348,90 @@ def signature_lines(study: Record) -> list[str]:
 
 
 def render_latex(study: Record) -> str:
-    """Return headline scores by setting as a table for a paper; it needs the package booktabs."""
+    """Headline scores by setting as a table for a paper, then the sweep's pairs; it needs the package booktabs."""
     rows = study["measurements"]
+    differences, pairs, best = from_baseline(study), named_pairs(study), bests(study)
+    heads = [
+        f"{latex(row['benchmark'])} ({latex(row['headline'])}) {LATEX_ARROWS[row['higher_is_better']]}" for row in rows
+    ]
     lines = [
         rf"\begin{{tabular}}{{l{'r' * len(rows)}}}",
         r"\toprule",
-        " & ".join(["Setting", *(latex(f"{row['benchmark']} ({row['headline']})") for row in rows)]) + r" \\",
+        " & ".join(["Setting", *heads]) + r" \\",
         r"\midrule",
     ]
     for setting in study["settings"]:
         cells = []
         for row in rows:
             score = score_of(setting, row["benchmark"], row["headline"])
-            comparison = next(
-                (
-                    other
-                    for other in study["comparisons"]
-                    if (other["benchmark"], other["setting"]) == (row["benchmark"], setting["name"])
-                ),
-                None,
-            )
-            cells.append(latex_cell(score, comparison, row))
+            place = (row["benchmark"], setting["name"])
+            cells.append(latex_cell(score, differences.get(place), row, bold=place in best))
         lines.append(" & ".join([latex(setting["name"]), *cells]) + r" \\")
-    note = r"% * differs from the baseline at 5 % after Holm's correction; after the sign stands the spread over seeds"
-    return SURROGATE.sub("\ufffd", "\n".join([note, *lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
+    named = dict.fromkeys((pair["setting"], pair["against"]) for found in pairs.values() for pair in found)
+    if named:
+        lines.append(r"\midrule")
+    for one, other in named:
+        cells = []
+        for row in rows:
+            own = {(pair["setting"], pair["against"]): pair for pair in pairs.get(row["benchmark"], ())}
+            cells.append(latex_difference(own[one, other], row) if (one, other) in own else "--")
+        lines.append(" & ".join([f"{latex(one)} $-$ {latex(other)}", *cells]) + r" \\")
+    notes = [
+        r"% * differs from the baseline at 5 % after Holm's correction; after the sign stands the spread over seeds"
+    ]
+    notes += [r"% the best score is bold; the arrows tell whether higher or lower is better"]
+    if named:
+        notes.append(r"% last: differences of two settings with their 95 % intervals; * as above")
+    return SURROGATE.sub("\ufffd", "\n".join([*notes, *lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
 
 
-def latex_cell(score: Record | None, comparison: Record | None, row: Record) -> str:
-    """Return a score with its spread, a star where it differs from the baseline."""
+def latex_cell(score: Record | None, comparison: Record | None, row: Record, *, bold: bool) -> str:
+    """Score with its spread, a star where it differs from the baseline."""
     if score is None:
         return "--"
+    value = latex(shown(score["value"], row))
     spread = "" if score["spread"] is None else rf" $\pm$ {latex(signed(score['spread'], row).lstrip('+'))}"
-    sure = comparison is not None and comparison["p_holm"] is not None and comparison["p_holm"] < 0.05
-    return f"{latex(shown(score['value'], row))}{spread}{'*' if sure else ''}"
+    star = "*" if is_significant(comparison) else ""
+    return (rf"\textbf{{{value}}}" if bold else value) + spread + star
+
+
+def latex_difference(pair: Record, row: Record) -> str:
+    """Difference of two settings with its interval, a star where it is there."""
+    value, *ends = (latex_number(signed(pair[key], row)) for key in ("value", "low", "high"))
+    interval = "" if pair["low"] is None else f" [{', '.join(ends)}]"
+    return value + interval + ("*" if is_significant(pair) else "")
 
 
 def render_csv(study: Record) -> str:
-    """Return every score of every setting as numbers, a line each."""
+    """Every score of every setting as numbers, a line each; a headline score has one for each difference."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     axes: Sequence[str] = study["axes"]
     names = ("benchmark", "metric", "value", "low", "high", "spread", "seeds", "count", "signature")
-    changes = ("difference", "difference_low", "difference_high", "p", "p_holm", "seconds", "audio_tokens")
+    changes = ("against", "difference", "difference_low", "difference_high", "p", "p_holm", "seconds", "audio_tokens")
     writer.writerow(csv_cells(("setting", *axes, *names, *changes)))
     measured = {row["benchmark"]: row for row in study["measurements"]}
-    compared = {(row["benchmark"], row["setting"]): row for row in study["comparisons"]}
+    differences, pairs = from_baseline(study), named_pairs(study)
     for setting in study["settings"]:
         cost: dict[str, Any] = setting["cost"] or {}
         for score in setting["scores"]:
             row = measured[score["benchmark"]]
             head = score["metric"] == row["headline"]
-            found = compared.get((score["benchmark"], setting["name"]), {}) if head else {}
-            writer.writerow(
-                csv_cells(
-                    (
-                        setting["name"],
-                        *(setting["values"].get(axis) for axis in axes),
-                        *(score[key] for key in ("benchmark", "metric", "value", "low", "high", "spread")),
-                        *(setting["done"], row["count"], row["signatures"][score["metric"]]),
-                        *(found.get(key) for key in ("value", "low", "high", "p", "p_holm")),
-                        *(cost.get("total_seconds"), cost.get("tokens")),
+            base = differences.get((score["benchmark"], setting["name"]))
+            named = [pair for pair in pairs.get(score["benchmark"], ()) if pair["setting"] == setting["name"]]
+            for found in [base or {}, *named] if head else [{}]:
+                writer.writerow(
+                    csv_cells(
+                        (
+                            setting["name"],
+                            *(setting["values"].get(axis) for axis in axes),
+                            *(score[key] for key in ("benchmark", "metric", "value", "low", "high", "spread")),
+                            *(setting["done"], row["count"], row["signatures"][score["metric"]]),
+                            *(found.get(key) for key in ("against", "value", "low", "high", "p", "p_holm")),
+                            *(cost.get("total_seconds"), cost.get("tokens")),
+                        )
                     )
                 )
-            )
     return SURROGATE.sub("\ufffd", file.getvalue())
 
 

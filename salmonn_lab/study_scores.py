@@ -1,7 +1,7 @@
 """A study made again of an experiment's committed `scores.jsonl`, where its runs are not here.
 
-What the scores lack (costs, learning curves, provenance, exact intervals) is taken from the `report.json` beside them, as
-far as its scores are the same ones. A difference that it does not hold is tested on the scores of the runs alone.
+What the scores lack (costs, learning curves, provenance, exact intervals) is taken from the `report.json` beside them,
+as far as its scores are the same ones. A difference that it does not hold is tested on the scores of the runs alone.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "signature": (str,),
 }
 """Keys of a line that are read, and the types of their values."""
+ERROR_RATES = ("wer", "cer", "per", "cpwer")
+"""What the signatures of rates begin with that may be above 1."""
 MADE_OF_SCORES = "made of scores.jsonl, for no run of this experiment is here"
 SCORES_METHOD = (
     "A difference marked ‡ is of runs whose answers are not here: it is tested on their scores and the intervals of "
@@ -226,6 +228,8 @@ def measurements_of(lines: Sequence[Line], earlier: Earlier) -> dict[str, Measur
             plain_numbers=tuple(key for key in keys if key in benchmarks.NUMBERS),
             count=min(line.count for line in own),
             signatures={line.metric: line.signature for line in own},
+            units=known.get(name, {}).get("units"),
+            unit=known.get(name, {}).get("unit", "items"),
         )
     return found
 
@@ -275,7 +279,7 @@ def setting_score(
 
 def is_share(measurement: Measurement, metric: str) -> bool:
     """Whether a score is a share of items, which 1 bounds; an error rate is not."""
-    return measurement.signatures[metric].partition("|")[0] not in ("wer", "cer")
+    return measurement.signatures[metric].partition("|")[0] not in ERROR_RATES
 
 
 def score_of(setting: Mapping[str, Any], benchmark: str, metric: str) -> Mapping[str, Any] | None:
@@ -371,5 +375,3 @@ def is_unchanged(setting: Setting, earlier: Earlier) -> bool:
         found is not None and same_scores(found["seeds"], score.seeds)
         for found, score in zip(known, setting.scores, strict=True)
     )
-
-

@@ -441,7 +441,7 @@ def test_latex_escapes_what_it_would_read_as_commands() -> None:
 def test_the_tables_for_papers_hold_the_scores(run: Path) -> None:
     page = write_report(run)
     tex = page.with_suffix(".tex").read_text(encoding="utf-8")
-    assert r"corpus & wer & 60.0\,\% & " in tex
+    assert r"corpus & wer $\downarrow$ & 60.0\,\% & " in tex
     assert tex.count(r"\\") == 2
     rows = list(csv.DictReader(io.StringIO(page.with_suffix(".csv").read_text(encoding="utf-8"))))
     scores = report_of(page)["results"][0]["scores"]

@@ -10,8 +10,13 @@ SEEDS = {"seed": [0, 1, 2]}
 SWEEP = Sweep(
     base="configs/ablation.yaml",
     baseline={"model.bridge.level": "window", "model.bridge.num_queries": 2},
+    compare=[("windows, 1 query each", "whole clip, 6 queries")],
     runs=[
-        *grid({"model.bridge.level": ["window"], "model.bridge.num_queries": [1, 2], **SEEDS}),
-        *grid({"model.bridge.level": ["sequence"], "model.bridge.num_queries": [6, 11], **SEEDS}),
+        *grid({"model.bridge.level": ["window"], "model.bridge.num_queries": [1], **SEEDS}, "windows, 1 query each"),
+        *grid({"model.bridge.level": ["window"], "model.bridge.num_queries": [2], **SEEDS}, "windows, 2 queries each"),
+        *grid(
+            {"model.bridge.level": ["sequence"], "model.bridge.num_queries": [6, 11], **SEEDS},
+            label="whole clip, {num_queries} queries",
+        ),
     ],
 )
