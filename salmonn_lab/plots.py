@@ -93,8 +93,11 @@ def scatter(points: Sequence[Point], line: Line, x_label: str, y_label: str, y_f
 
 
 def smooth(points: Line) -> Line:
-    """Curve of as many points, each the mean of its neighbours: of a twelfth of all, of fewer towards both ends."""
-    reach, last = len(points) // 24, len(points) - 1
+    """Curve of as many points, each the mean of its neighbours: of a twelfth of all, of fewer towards both ends.
+
+    There are three at least, so that a short curve is smoothed too.
+    """
+    reach, last = max(1, len(points) // 24), len(points) - 1
     found = []
     for place, (x, _) in enumerate(points):
         beside = min(reach, place, last - place)

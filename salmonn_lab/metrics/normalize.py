@@ -56,7 +56,7 @@ DECIMAL = re.compile(r"\.\d")
 """How a decimal fraction without its zero begins."""
 KEPT_MARKS = frozenset("#%&@-/\\")
 """Punctuation by Unicode's categories that belongs to the word it stands at."""
-REMEMBERED = 32_768
+REMEMBERED = 65_536
 """Texts whose normalized form is kept: a report reads each output and reference of a test set several times."""
 
 
@@ -190,6 +190,7 @@ def raw_lower(text: str) -> str:
     return re.sub(r"\s+", " ", text.lower()).strip()
 
 
+@lru_cache(REMEMBERED)
 def lower_punct(text: str) -> str:
     """Lower the case and make all punctuation white space, but for apostrophes within words."""
     plain = "".join(
