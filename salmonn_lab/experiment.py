@@ -62,17 +62,14 @@ class Sweep:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base", as_files(self.base))
-        if not isinstance(self.runs, Sequence) or isinstance(self.runs, str):
-            raise ValueError(f"Sweep: runs must be a list of dicts of overrides, got {self.runs!r:.100}")
-        for index, overrides in enumerate(self.runs):
+        for index, overrides in enumerate(as_list("runs must be a list of dicts of overrides", self.runs)):
             check_overrides(f"runs[{index}]", overrides)
         check_setting("baseline", self.baseline)
-        if not isinstance(self.compare, Sequence) or isinstance(self.compare, str):
-            raise ValueError(f"Sweep: compare must be a list of pairs of settings, got {self.compare!r:.100}")
-        for index, pair in enumerate(self.compare):
-            if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+        for index, pair in enumerate(as_list("compare must be a list of pairs of settings", self.compare)):
+            settings = as_list(f"compare[{index}] must be a pair of settings", pair)
+            if len(settings) != 2:
                 raise ValueError(f"Sweep: compare[{index}] must be a pair of settings, got {pair!r:.100}")
-            for setting in pair:
+            for setting in settings:
                 check_setting(f"compare[{index}]", setting)
         if not isinstance(self.labels, Mapping) or not all(map(is_text, (*self.labels, *self.labels.values()))):
             raise ValueError(f"Sweep: labels must be texts by the names of settings, got {self.labels!r:.100}")
@@ -90,6 +87,13 @@ def as_files(base: Any) -> str | tuple[str, ...]:
     if isinstance(base, Sequence) and all(isinstance(file, str | os.PathLike) for file in base):
         return tuple(os.fspath(file) for file in base)
     raise ValueError(f"Sweep: base must be a YAML file or a list of them, got {base!r:.100}")
+
+
+def as_list(wanted: str, value: Any) -> Sequence[Any]:
+    """Value that is a list or a tuple; ValueError says what is wanted where it is neither."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"Sweep: {wanted}, got {value!r:.100}")
+    return value
 
 
 def check_setting(name: str, setting: Any) -> None:
@@ -292,9 +296,10 @@ class Experiment:
         given: dict[str, str] = {}
         for run, overrides in zip(self.sweep.runs, self.overrides, strict=True):
             setting = self.setting_of(overrides)
-            label = self.sweep.labels.get(setting, given.get(setting, run.get(LABEL, setting)))
-            if LABEL in run and run[LABEL] != label and setting not in self.sweep.labels:
-                raise self.error("runs", f"the setting {setting} has two labels, '{label}' and '{run[LABEL]}'")
+            own = str(run.get(LABEL, setting))
+            label = self.sweep.labels.get(setting, given.get(setting, own))
+            if own != label and setting not in self.sweep.labels:
+                raise self.error("runs", f"the setting {setting} has two labels, '{label}' and '{own}'")
             given[setting] = label
         for setting in self.sweep.labels:
             if setting not in given:

@@ -90,7 +90,7 @@ def score_of(setting: Record, benchmark: str, metric: str) -> Record | None:
 
 def from_baseline(study: Record) -> dict[tuple[str, str], Record]:
     """Comparisons with the baseline, by benchmark and setting."""
-    base = next((setting["name"] for setting in study["settings"] if setting["baseline"]), None)
+    base = next((setting["name"] for setting in study["settings"] if setting.get("baseline")), None)
     return {(row["benchmark"], row["setting"]): row for row in study["comparisons"] if row["against"] == base}
 
 
@@ -263,8 +263,7 @@ def benchmark_section(study: Record, row: Record) -> list[str]:
     parts = [f"## {plain(row['benchmark'])}", f"{sized(row)}; {arrow}.", table(columns, rows)]
     if pairs := named_pairs(study).get(row["benchmark"]):
         told = [(pair["setting"], pair["against"], *difference_cells(pair, row)) for pair in pairs]
-        columns = ("setting", "against", "difference", "95 %", "p", "p (Holm)")
-        parts.append(table(columns, told))
+        parts.append(table(("setting", "against", "difference", "95 %", "p", "p (Holm)"), told))
     return parts
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from salmonn_lab import benchmarks
 from salmonn_lab.experiment import Experiment
@@ -60,7 +60,8 @@ SCORES_METHOD = (
 )
 
 
-class Line(NamedTuple):
+@dataclass(frozen=True)
+class Line:
     """A line of `scores.jsonl`: a score of a run."""
 
     setting: str
@@ -338,30 +339,15 @@ def comparisons_of(
                 told = " and ".join(sorted(signatures))
                 raise ValueError(f"{measurement.benchmark}: {one} and {other} do not compare: {told}")
             if row := known.get((measurement.benchmark, one, other)):
-                numbers = [math.nan if row[key] is None else row[key] for key in ("value", "low", "high", "p")]
-                made = Comparison(
-                    measurement.benchmark,
-                    one,
-                    other,
-                    *numbers,
-                    numbers[-1],
-                    row["seeds"],
-                    row.get("from_scores", False),
+                value, low, high, p = (
+                    math.nan if row[key] is None else row[key] for key in ("value", "low", "high", "p")
                 )
+                alone = row.get("from_scores", False)
+                made = Comparison(measurement.benchmark, one, other, value, low, high, p, p, row["seeds"], alone)
             else:
                 result = summary_difference([summary(line) for line in ours], [summary(line) for line in theirs])
-                made = Comparison(
-                    measurement.benchmark,
-                    one,
-                    other,
-                    result.value,
-                    result.low,
-                    result.high,
-                    result.p,
-                    result.p,
-                    result.seeds,
-                    True,
-                )
+                ends = (result.value, result.low, result.high, result.p, result.p)
+                made = Comparison(measurement.benchmark, one, other, *ends, seeds=result.seeds, from_scores=True)
             yield made
 
 

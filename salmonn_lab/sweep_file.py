@@ -55,17 +55,12 @@ def line_of_argument(path: Path, name: str | None) -> int:
     tree = ast.parse(path.read_bytes())
     line = 1
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if is_annotated(node) else []
-        if any(isinstance(target, ast.Name) and target.id == "SWEEP" for target in targets):
-            line = node.lineno
-            arguments = node.value.keywords if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else []
-            line = next((word.value.lineno for word in arguments if word.arg == name), line)
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == "SWEEP" for target in targets):
+                arguments = node.value.keywords if isinstance(node.value, ast.Call) else []
+                line = next((word.value.lineno for word in arguments if word.arg == name), node.lineno)
     return line
-
-
-def is_annotated(node: ast.stmt) -> bool:
-    """Whether a statement is an assignment with a type."""
-    return isinstance(node, ast.AnnAssign)
 
 
 def line_of_key(path: Path, key: str, value: Any) -> int:
@@ -82,12 +77,12 @@ def line_of_key(path: Path, key: str, value: Any) -> int:
     return min(lines)[1] if lines else line_of_argument(path, "runs")
 
 
-def constants(node: ast.AST) -> list[Any]:
+def constants(node: ast.expr) -> list[Any]:
     """Values that are written out within an expression, lists of them too."""
     found = []
-    for inner in ast.walk(node):
+    for inner in (part for part in ast.walk(node) if isinstance(part, ast.expr)):
         try:
-            found.append(ast.literal_eval(inner))  # type: ignore[arg-type]
+            found.append(ast.literal_eval(inner))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
     return found

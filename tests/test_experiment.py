@@ -5,20 +5,34 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+    Experiment,
+    Planned,
+    Stored,
+    Sweep,
+    assignments,
+    grid,
+    load_experiment,
+    stored_folders,
+)
 from salmonn_lab import command_line, runs
+from salmonn_lab import experiment as experiments
+from salmonn_lab import runs
 from salmonn_lab.assets import find_ready
 from salmonn_lab.assets.table import ASSETS
 from salmonn_lab.benchmarks import BENCHMARKS
 from salmonn_lab.command_line import full_keys
 from salmonn_lab.config import load_config, to_yaml
 from salmonn_lab.data.corpora.readers import CORPORA, manifest_name
+from salmonn_lab.experiment import (
 from salmonn_lab.experiment import Experiment, Planned, Sweep, assignments, grid, load_experiment
+from salmonn_lab.jobs import state_of
 from salmonn_lab.known import check_benchmarks
 
 ROOT = Path(__file__).parents[1]
@@ -354,3 +368,92 @@ def test_a_torn_or_foreign_record_of_a_failure_is_named(tmp_path: Path, content:
     planned.failure.write_text(content)
     with pytest.raises(ValueError, match=rf"failed\.json.*: {message}"):
         planned.error()
+
+
+def test_settings_take_labels_from_their_grid_or_by_name(tmp_path: Path) -> None:
+    label = "{num_queries} tokens, {bridge.num_queries}"
+    grids = f"grid({{'model.bridge.num_queries': [1, 2], 'seed': [0, 1]}}, label='{label}')"
+    experiment = load_experiment(write(tmp_path / "grid", grids, baseline="'1 tokens, 1'"))
+    assert list(experiment.settings) == ["1 tokens, 1", "2 tokens, 2"]
+    assert experiment.baseline == "1 tokens, 1"
+    assert experiment.planned[2].name == "num_queries=2,seed=0", "folders are named by what a run sets"
+    assert "label" not in experiment.planned[0].overrides
+    assert not [word for word in experiment.planned[0].command(resume=False) if word.startswith("label=")]
+    folder = write(
+        tmp_path / "mapping", QUERIES, baseline="{'model.bridge.num_queries': 2}, labels={'num_queries=2': 'two'}"
+    )
+    assert list(load_experiment(folder).settings) == ["num_queries=1", "two"]
+    assert load_experiment(folder).baseline == "two"
+
+
+def test_a_setting_of_two_labels_is_refused(tmp_path: Path) -> None:
+    runs = "[{'seed': 0, 'label': 'a'}, {'seed': 1, 'label': 'b'}]"
+    with pytest.raises(ValueError, match="the setting base has two labels, 'a' and 'b'"):
+        load_experiment(write(tmp_path / "two", runs, baseline="{}"))
+
+
+def test_a_sweep_names_pairs_of_settings_by_values_or_labels(tmp_path: Path) -> None:
+    runs = "grid({'model.bridge.num_queries': [1, 2, 4], 'seed': [0, 1]}, label='{num_queries} of them')"
+    pairs = "{'model.bridge.num_queries': 1}, compare=[('4 of them', {'model.bridge.num_queries': 2})]"
+    assert load_experiment(write(tmp_path / "pairs", runs, baseline=pairs)).pairs == (("4 of them", "2 of them"),)
+
+
+def test_the_index_of_stored_runs_finds_what_changes_finds(tmp_path: Path) -> None:
+    """One definition of the same run, whichever way it is looked for."""
+    runs_asked = (
+        "[{'seed': 0}, {'seed': 1}, {'model.lora': None}, {'model.bridge.stride_seconds': 0.333333},"
+        " {'model.bridge.stride_seconds': None}, {'model.bridge.stride_seconds': 0.2}, {'model.llm.dtype': 'fastest'},"
+        " {'trainer.max_steps': 7}, {'trainer.max_steps': 7.5, 'trainer.devices': 2}, {'data.speeds': [1.0]}]"
+    )
+    folder = write(tmp_path / "many", runs_asked, baseline="{'seed': 0}")
+    sweep = Experiment(folder, "", "", Sweep(str(folder / "base.yaml"), eval(runs_asked), {}))
+    configs = sweep.configs()
+    for index, config in enumerate(configs):
+        place = tmp_path / "stored" / str(index)
+        place.mkdir(parents=True)
+        (place / "config.yaml").write_text(to_yaml(runs.with_dtype(config, "float32")))
+    stored = Stored(stored_folders(tmp_path / "stored"))
+    for config in configs:
+        expected = [
+            place for place in stored_folders(tmp_path / "stored") if not runs.changes(runs.Run(place).config(), config)
+        ]
+        assert stored.fitting(config) == expected
+        assert expected
+
+
+def test_looking_for_stored_runs_takes_as_many_readings_as_there_are_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = load_experiment(write(tmp_path / "queries", "grid({'seed': list(range(12))})", baseline="{}"))
+    for planned in experiment.planned:
+        store(planned)
+    counts = {"facts": 0, "read": 0}
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            counts[name] += 1
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(experiments, "facts_of", counted("facts", experiments.facts_of))
+    monkeypatch.setattr(experiments, "read_stored", counted("read", experiments.read_stored))
+    assert all(planned.done() for planned in again(experiment).planned)
+    assert counts == {"facts": 24, "read": 12}, "one for each that is stored or asked for, not one for each pair"
+
+
+@pytest.mark.slow
+def test_a_sweep_of_1000_finished_runs_is_listed_in_seconds(tmp_path: Path) -> None:
+    axes = "grid({'optim.warmup_steps': list(range(1, 201)), 'seed': [0, 1, 2, 3, 4]})"
+    experiment = load_experiment(write(tmp_path / "many", axes, baseline="{'optim.warmup_steps': 1}"))
+    first = to_yaml(experiment.planned[0].config)
+    for planned in experiment.planned:
+        planned.folder.mkdir(parents=True)
+        text = first.replace("warmup_steps: 1\n", f"warmup_steps: {planned.config.optim.warmup_steps}\n")
+        (planned.folder / "config.yaml").write_text(text.replace("\nseed: 0\n", f"\nseed: {planned.config.seed}\n"))
+        (planned.folder / "provenance.json").write_text('{"seconds": {"measuring after": 1.0}}')
+        (planned.folder / "scores.json").write_text("[]")
+    start = time.process_time()
+    found = again(experiment)
+    assert [state_of(planned) for planned in found.planned] == ["done"] * 1000
+    assert time.process_time() - start < 20, "5 s on a machine with nothing else to do; 4 minutes before"

@@ -608,7 +608,7 @@ def test_a_row_of_latex_is_one_line_whatever_the_names(run: Path) -> None:
     result["results"][0]["benchmark"] = "a\nb\r\u2028c\x00\x1b\\input{x}"
     rows = [line for line in pages.render_latex(result).splitlines() if "wer" in line]
     assert len(rows) == 1
-    assert rows[0].startswith(r"a b c\textbackslash{}input\{x\} & wer & ")
+    assert rows[0].startswith(r"a b c\textbackslash{}input\{x\} & wer $\downarrow$ & ")
 
 
 @pytest.mark.parametrize(
@@ -709,3 +709,51 @@ def test_the_terminal_shows_the_same_rows_and_takes_no_text_for_markup() -> None
 def test_scores_that_are_no_shares_are_shown_as_numbers() -> None:
     rows = score_rows([BenchmarkResult("b", after=[Score("b", "mean_unique_words", 82.57, 80.0, 85.5, 3, "s")])])
     assert rows[0][3:5] == ("82.57", "80.00 to 85.50")
+
+
+def test_an_error_rate_comes_with_its_words_and_edits(run: Path) -> None:
+    page = write_report(run)
+    (result,) = report_of(page)["results"]
+    assert result["edits"] == {"substitutions": 2, "deletions": 1, "insertions": 0}
+    assert result["left_of"] == 5, "the normalizer makes one word of a number's digits"
+    told = "5 words, 2 substitutions, 1 deletions, 0 insertions"
+    assert told in page.read_text(encoding="utf-8")
+    assert told in page.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_whiskers_of_a_metric_share_one_scale(run: Path) -> None:
+    result = report_of(write_report(run))["results"][0]
+    wild = json.loads(json.dumps(result)) | {"benchmark": "wild"}
+    for score in wild["scores"]:
+        if score["metric"] == "wer":
+            score |= {"low": 1.0, "value": 2.0, "high": 4.0}
+    assert pages.whisker_ends([result])["wer"] == 1.0
+    assert pages.whisker_ends([result, wild])["wer"] == 4.0
+    assert pages.whisker_ends([result, wild])["sub"] == 1.0
+
+
+def test_colours_of_the_alignment_are_explained(run: Path) -> None:
+    assert "<del>missing or replaced</del>" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_run_shows_its_learning_curves(run: Path) -> None:
+    assert 'id="learning"' not in write_report(run).read_text(encoding="utf-8")
+    lines = ["step,train_loss,val_loss", *(f"{step},{5 / (step + 1)}," for step in range(300)), "299,,0.5"]
+    (run / "metrics.csv").write_text("\n".join(lines) + "\n")
+    page = write_report(run)
+    assert [(row["metric"], len(row["points"])) for row in report_of(page)["curves"]] == [
+        ("train_loss", 100),
+        ("val_loss", 1),
+    ]
+    text = page.read_text(encoding="utf-8")
+    assert text.count('class="curve"') == text.count('class="faint"') == 1
+
+
+def test_a_table_of_two_runs_for_papers_has_the_better_in_bold(tmp_path: Path, corpus: Path) -> None:
+    good = make_run(tmp_path / "good", corpus, ["one two", "three", "four five six", "seven", "eight nine"])
+    bad = make_run(tmp_path / "bad", corpus, ["one", "tree", "four", "", "eight"])
+    tex = write_report(bad, good).with_suffix(".tex").read_text(encoding="utf-8")
+    assert r"& good & Difference \\" in tex
+    (row,) = [line for line in tex.splitlines() if line.startswith("corpus")]
+    assert r"\textbf{0.0\,\%} & +" in row
+    assert row.count("textbf") == 1

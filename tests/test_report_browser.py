@@ -192,3 +192,12 @@ def test_a_page_of_5000_items_with_50_players_stays_under_20_mb_and_opens(browse
     assert len(texts(browser, ".item")) == 10
     assert time.monotonic() - start < 20
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("table", ["scores-table", "scores-1"])
+def test_the_score_is_seen_without_scrolling(browser: Any, page: Path, table: str) -> None:
+    study = Path(__file__).parents[1] / "experiments" / "bridge_level" / "report.html"
+    browser.get((page if table == "scores-table" else study).as_uri())
+    script = "return document.querySelector(arguments[0]).getBoundingClientRect().right <= innerWidth"
+    assert browser.execute_script(script, f"#{table} td.n")
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")

@@ -9,13 +9,14 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from salmonn_lab import plots, study, study_pages
+from salmonn_lab import plots, study, study_pages, study_scores
 from salmonn_lab.batch import Example, Prediction
 from salmonn_lab.benchmarks import BENCHMARKS
 from salmonn_lab.config import load_config, to_yaml
@@ -24,7 +25,7 @@ from salmonn_lab.estimate import Work
 from salmonn_lab.experiment import Experiment, Planned, assignments, load_experiment
 from salmonn_lab.metrics.choice import Accuracy
 from salmonn_lab.predictions import read_predictions, write_predictions
-from salmonn_lab.report import main, write_study
+from salmonn_lab.report import json_text, main, without_nan, write_study
 
 WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "brown", "lime", "plum"]
 ITEMS = 60
@@ -347,3 +348,150 @@ def test_a_mean_over_seeds_of_perfect_runs_has_the_interval_of_one_and_no_fracti
     assert score.value == 1.0
     assert math.isnan(score.low)
     assert math.isnan(score.high)
+
+
+def with_pairs(experiment: Experiment) -> Experiment:
+    """The same experiment, whose sweep names a pair and labels."""
+    path = experiment.folder / "sweep.py"
+    text = path.read_text().replace(
+        "runs=grid", "compare=[('two', 'num_queries=4')], labels={'num_queries=2': 'two'}, runs=grid"
+    )
+    path.write_text(text)
+    return load_experiment(experiment.folder)
+
+
+def test_a_pair_that_the_sweep_names_is_compared_and_corrected_with_the_others(experiment: Experiment) -> None:
+    found = study.study(with_pairs(experiment))
+    assert [(row.setting, row.against) for row in found.comparisons] == [
+        ("two", "num_queries=1"),
+        ("num_queries=4", "num_queries=1"),
+        ("two", "num_queries=4"),
+    ]
+    base, better, pair = found.comparisons
+    assert pair.value == pytest.approx(base.value - better.value)
+    assert pair.p_holm < 0.01
+    assert min(better.p_holm, pair.p_holm) == pytest.approx(3 * min(better.p, pair.p)), "three differences"
+    for text, name in (
+        (study_pages.render_markdown(as_json(found)), "md"),
+        (study_pages.render_html(as_json(found)), "html"),
+    ):
+        assert f"{100 * pair.value:+.1f}" in text, name
+    tex = study_pages.render_latex(as_json(found))
+    assert "\ntwo $-$ num\\_queries=4 & +" in tex
+    assert r"numbers (wer) $\downarrow$" in tex
+    assert tex.count(r"\textbf{") == 1
+    assert re.search(r"\nnum\\_queries=4 & \\textbf\{", tex)
+    rows = list(csv.DictReader(io.StringIO(study_pages.render_csv(as_json(found)))))
+    (row,) = [row for row in rows if row["against"] == "num_queries=4"]
+    assert (row["setting"], float(row["difference"])) == ("two", pair.value)
+
+
+def as_json(found: study.Study) -> Any:
+    return json.loads(json_text(without_nan(asdict(found))))
+
+
+def test_a_report_is_made_again_of_committed_scores(
+    reported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(reported, tmp_path / "queries")
+    shutil.rmtree(folder / "runs")
+    write_study(folder)
+    assert "no run of" in capsys.readouterr().err
+    found, before = content(folder), content(reported)
+    assert study_scores.MADE_OF_SCORES in found["remarks"]
+    for key in ("comparisons", "measurements", "curves", "differing", "axes", "question", "absent"):
+        assert found[key] == before[key], key
+    assert [row["cost"] for row in found["settings"]] == [row["cost"] for row in before["settings"]]
+    for row, known in zip(found["settings"], before["settings"], strict=True):
+        for score, other in zip(row["scores"], known["scores"], strict=True):
+            assert score["seeds"] == other["seeds"]
+            assert [score[key] for key in ("value", "low", "high")] == pytest.approx(
+                [other[key] for key in ("value", "low", "high")]
+            )
+    assert (folder / "scores.jsonl").read_bytes() == (reported / "scores.jsonl").read_bytes()
+    pages = {file.name: file.read_bytes() for file in folder.glob("report.*")}
+    write_study(folder)
+    assert {file.name: file.read_bytes() for file in folder.glob("report.*")} == pages, "again, and nothing changes"
+
+
+def test_of_scores_alone_differences_are_tested_and_marked(reported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(reported, tmp_path / "queries")
+    shutil.rmtree(folder / "runs")
+    (folder / "report.json").unlink()
+    with pytest.raises(ValueError, match=r"there is no benchmark 'numbers' any more, and no report\.json"):
+        write_study(folder)
+    scores = (folder / "scores.jsonl").read_text().replace('"numbers"', '"quickstart_commands"')
+    (folder / "scores.jsonl").write_text(scores)
+    write_study(folder)
+    found, before = content(folder), content(reported)
+    assert all(row["from_scores"] for row in found["comparisons"])
+    assert found["settings"][0]["cost"] is None
+    for row, known in zip(found["comparisons"], before["comparisons"], strict=True):
+        assert row["value"] == pytest.approx(known["value"])
+        assert row["high"] - row["low"] > known["high"] - known["low"], "less is known"
+    assert "‡" in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_pair_named_after_the_runs_is_tested_on_scores_beside_the_stored_differences(
+    reported: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(reported, tmp_path / "queries")
+    shutil.rmtree(folder / "runs")
+    experiment = with_pairs(load_experiment(folder))
+    write_study(experiment.folder)
+    found, before = content(folder), content(reported)
+    assert [row["from_scores"] for row in found["comparisons"]] == [False, False, True]
+    assert [row["p"] for row in found["comparisons"][:2]] == [row["p"] for row in before["comparisons"]]
+    assert [row["setting"] for row in found["curves"][3:5]] == ["two", "two"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not a JSON object"),
+        ("3", "not a JSON object: got int"),
+        ("{}", "the key 'run' is missing"),
+        ('{"run": 3}', "run must not be 3"),
+    ],
+)
+def test_a_line_of_scores_that_is_none_is_named(reported: Path, tmp_path: Path, line: str, message: str) -> None:
+    folder = shutil.copytree(reported, tmp_path / "queries")
+    shutil.rmtree(folder / "runs")
+    with (folder / "scores.jsonl").open("a") as file:
+        file.write(line + "\n")
+    number = len((folder / "scores.jsonl").read_text().splitlines())
+    with pytest.raises(ValueError, match=rf"scores\.jsonl:{number}: {message}"):
+        write_study(folder)
+
+
+def test_runs_of_settings_that_are_not_asked_for_any_more_are_named(reported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(reported, tmp_path / "queries")
+    shutil.rmtree(folder / "runs")
+    path = folder / "sweep.py"
+    path.write_text(path.read_text().replace("[1, 2, 4]", "[1, 4]"))
+    write_study(folder)
+    assert any("num_queries=2,seed=0; num_queries=2,seed=1" in remark for remark in content(folder)["remarks"])
+    path.write_text(
+        path.read_text().replace("[1, 4]", "[1, 8]").replace("'model.bridge.num_queries': 1}", "'seed': 7}")
+    )
+    path.write_text(path.read_text().replace("[1, 8]", "[8]").replace("[0, 1, 2]", "[7]"))
+    with pytest.raises(ValueError, match=r"no line is of a setting that .*sweep\.py asks for"):
+        write_study(folder)
+
+
+def test_curves_are_smoothed_and_summed_up_by_setting() -> None:
+    flat = [(float(step), 2.0 + (-1) ** step) for step in range(48)]
+    smooth = plots.smooth(flat)
+    assert smooth[0] == (0.0, 3.0), "an end is what it is"
+    assert all(abs(y - 2.0) <= 0.2 + 1e-9 for _, y in smooth[2:-2])
+    assert plots.smooth([(0.0, 1.0), (1.0, 4.0), (2.0, 1.0)]) == [(0.0, 1.0), (1.0, 2.0), (2.0, 1.0)]
+    line, band = plots.band([[(0.0, 0.0), (2.0, 2.0)], [(0.0, 2.0), (2.0, 2.0)]])
+    assert line == [(0.0, 1.0), (2.0, 2.0)]
+    assert band == [(0.0, 0.0, 2.0), (2.0, 2.0, 2.0)]
+
+
+def test_a_line_of_metrics_that_holds_no_number_is_named(experiment: Experiment) -> None:
+    path = experiment.planned[0].folder / "metrics.csv"
+    path.write_text("step,train_loss\n1,2.0\n2,none\n")
+    with pytest.raises(ValueError, match=r"metrics\.csv:3: step and train_loss must be numbers"):
+        study.study(experiment)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,8 @@ class SeedDifference(NamedTuple):
     """Whether the scatter of seeds is in both; nothing is known of it where neither setting has a second seed."""
 
 
-class RunSummary(NamedTuple):
+@dataclass(frozen=True)
+class RunSummary:
     """What is known of a run whose answers are not there: its score, with the 95 % interval over its items."""
 
     value: float

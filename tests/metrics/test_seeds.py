@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from salmonn_lab.metrics import seeds
 from salmonn_lab.metrics.item import Statistics
 from salmonn_lab.metrics.seeds import outside, quantile, seed_differences, seed_means
 
@@ -190,3 +191,41 @@ def test_intervals_of_a_mean_hold_the_truth() -> None:
         held += bool(found.low <= truth <= found.high)
     error = math.sqrt(0.95 * 0.05 / trials)  # of the simulation itself
     assert 0.92 - 2 * error <= held / trials <= 0.98 + 2 * error
+
+
+def test_of_scores_alone_a_difference_knows_less_than_of_answers() -> None:
+    generator = np.random.default_rng(0)
+    difficulty = generator.normal(0.0, 0.4, 200)
+
+    def run(right: float) -> np.ndarray:
+        return np.stack([generator.normal(difficulty, 0.5) > -right, np.ones(200)], axis=1).astype(float)
+
+    def score(sums: np.ndarray) -> dict[str, np.ndarray]:
+        return {"accuracy": sums[..., 0] / sums[..., 1]}
+
+    a, b = ([run(right) for _ in range(3)] for right in (0.3, 0.0))
+    exact = seeds.seed_differences(a, b, score)["accuracy"]
+
+    def known(rows: np.ndarray) -> seeds.RunSummary:
+        value = rows[:, 0].mean()
+        half = 1.96 * np.sqrt(value * (1 - value) / 200)
+        return seeds.RunSummary(value, value - half, value + half, 200)
+
+    found = seeds.summary_difference(list(map(known, a)), list(map(known, b)))
+    assert found.value == pytest.approx(exact.value)
+    assert found.low < exact.low
+    assert found.high > exact.high
+    assert found.seeds
+    mean = seeds.summary_mean(list(map(known, a)))
+    assert mean.value == pytest.approx(seeds.seed_means(a, score)["accuracy"].value)
+
+
+def test_of_one_score_each_a_difference_is_of_two_independent_samples() -> None:
+    """0.6 and 0.4 of 100 items each: a standard error of sqrt(2 * 0.24 / 100) = 0.0693."""
+    half = 1.959964 * 0.0489898
+    one, other = seeds.RunSummary(0.6, 0.6 - half, 0.6 + half, 100), seeds.RunSummary(0.4, 0.4 - half, 0.4 + half, 100)
+    found = seeds.summary_difference([one], [other])
+    assert (found.value, found.seeds) == (pytest.approx(0.2), False)
+    assert found.high - found.low == pytest.approx(2 * 1.972 * 0.0692820, rel=1e-3)
+    with pytest.raises(ValueError, match="there are no runs"):
+        seeds.summary_difference([one], [])
