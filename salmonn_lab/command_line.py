@@ -334,7 +334,8 @@ def parse_sweep(arguments: Sequence[str]) -> argparse.Namespace:
     """Options of `sweep`."""
     parser = parser_of(
         "sweep",
-        "List an experiment's runs and what they take; with --run, do those that are missing.",
+        "List an experiment's runs and what they take; with --run, do those that are missing. Listing runs the "
+        "experiment's sweep.py, which is Python, and those of no other folder.",
         "Example: python -m salmonn_lab.sweep experiments/bridge_level --run --jobs 2",
     )
     parser.add_argument("experiment", type=Path, help="a folder with a sweep.py")
@@ -367,7 +368,8 @@ def parse_report(arguments: Sequence[str]) -> argparse.Namespace:
     """Options of `report`."""
     parser = parser_of(
         "report",
-        "Write report.json, .html, .md, .tex and .csv of a run's predictions; no model is loaded.",
+        "Write report.json, .html, .md, .tex and .csv of a run's predictions; no model is loaded. Of an experiment, "
+        "its sweep.py, which is Python, is run.",
         "Example: python -m salmonn_lab.report runs/quickstart runs/sequence",
     )
     parser.add_argument("run", type=Path, help="a run's folder, one of its variants/, or an experiment with a sweep.py")

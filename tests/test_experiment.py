@@ -12,6 +12,15 @@ from typing import Any
 
 import pytest
 
+from salmonn_lab import command_line, runs
+from salmonn_lab import experiment as experiments
+from salmonn_lab.assets import find_ready
+from salmonn_lab.assets.table import ASSETS
+from salmonn_lab.benchmarks import BENCHMARKS
+from salmonn_lab.command_line import full_keys
+from salmonn_lab.config import load_config, to_yaml
+from salmonn_lab.data.corpora.readers import CORPORA, manifest_name
+from salmonn_lab.experiment import (
     Experiment,
     Planned,
     Stored,
@@ -21,17 +30,6 @@ import pytest
     load_experiment,
     stored_folders,
 )
-from salmonn_lab import command_line, runs
-from salmonn_lab import experiment as experiments
-from salmonn_lab import runs
-from salmonn_lab.assets import find_ready
-from salmonn_lab.assets.table import ASSETS
-from salmonn_lab.benchmarks import BENCHMARKS
-from salmonn_lab.command_line import full_keys
-from salmonn_lab.config import load_config, to_yaml
-from salmonn_lab.data.corpora.readers import CORPORA, manifest_name
-from salmonn_lab.experiment import (
-from salmonn_lab.experiment import Experiment, Planned, Sweep, assignments, grid, load_experiment
 from salmonn_lab.jobs import state_of
 from salmonn_lab.known import check_benchmarks
 
@@ -403,7 +401,7 @@ def test_the_index_of_stored_runs_finds_what_changes_finds(tmp_path: Path) -> No
     runs_asked = (
         "[{'seed': 0}, {'seed': 1}, {'model.lora': None}, {'model.bridge.stride_seconds': 0.333333},"
         " {'model.bridge.stride_seconds': None}, {'model.bridge.stride_seconds': 0.2}, {'model.llm.dtype': 'fastest'},"
-        " {'trainer.max_steps': 7}, {'trainer.max_steps': 7.5, 'trainer.devices': 2}, {'data.speeds': [1.0]}]"
+        " {'trainer.max_steps': 7}, {'trainer.gradient_clip_val': 0.5, 'trainer.devices': 2}, {'data.speeds': [1.0]}]"
     )
     folder = write(tmp_path / "many", runs_asked, baseline="{'seed': 0}")
     sweep = Experiment(folder, "", "", Sweep(str(folder / "base.yaml"), eval(runs_asked), {}))
