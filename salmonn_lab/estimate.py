@@ -1,26 +1,35 @@
 """What the runs of an experiment take: known from those that are finished, else guessed from a short probe.
 
-The probe trains the baseline for a few seconds, as a run of its own in `runs/.probe/`. What it says of the others is
-scaled by the floating point operations of a training step (model/cost.py). It trains without a cache of frames or a
-feature store, and does not measure benchmarks: the encoders make its steps longer, and measuring comes on top.
+The probe trains the baseline for a few seconds, as a run of its own in `runs/.probe/`, and times the answers to some
+items of each benchmark and the encoding of their clips (probe.py). What it says of the other settings is scaled by the
+floating point operations of a training step (model/cost.py). It trains without a feature store, so its steps are
+longer where runs have one; and a model trained for seconds seldom ends an answer, so its measuring is longer too.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
+
+import torch
 
 from salmonn_lab import runs
 from salmonn_lab.config import RunConfig, load_config
 from salmonn_lab.experiment import Experiment, Planned, assignments, read_stored
+from salmonn_lab.files import read_json_object, write_atomically
 from salmonn_lab.jobs import work
+from salmonn_lab.model.bridge import Bridge
 from salmonn_lab.model.cost import Clip, audio_tokens, part_costs
+from salmonn_lab.model.encoders import Encoders
+from salmonn_lab.model.llm import LanguageModel
 from salmonn_lab.plain import read_plain
-from salmonn_lab.salmonn import Salmonn
 
 PROBE_SECONDS = 15
 """Of training, for each phase of it."""
@@ -29,6 +38,7 @@ CLIP = Clip(seconds=10.0, text_tokens=40, target_tokens=20)
 NO_STORE: dict[str, object] = {"features": None}
 """Keys that would have every clip encoded before the first step."""
 Source = Literal["finished runs", "probe"]
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,10 @@ class Estimate:
     memory_gib: float
     disk_bytes: float
     source: Source
+    measuring: float = 0.0
+    """Seconds of those for benchmarks, before training and after, where a probe told them apart."""
+    encoding: float = 0.0
+    """Seconds for the feature store, which runs share: once for all, and not among `seconds`."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +82,41 @@ class Pace:
     start_seconds: float
     memory_gib: float
     checkpoint_bytes: int
+    measuring: Mapping[str, float] = field(default_factory=dict)
+    """Seconds for all items of each benchmark."""
+    encoding: float = 0.0
+    """Seconds for every clip that a run plays."""
 
 
 def work_of(config: RunConfig) -> Work:
     """Return what a clip costs a model, no weight of which is loaded."""
-    model = Salmonn.skeleton(runs.localize(config.model))
-    parts = part_costs(model.encoders, model.bridge, model.llm, config.model.llm.quantization, CLIP)
+    model = runs.localize(config.model)
+    whole = model.bridge.span == "thirty_seconds"
+    with torch.device("meta"):  # as Salmonn.skeleton, but of settings that share encoders or LLM these are made once
+        encoders = kept(
+            f"{model.whisper} {model.audio_encoder} {whole}",
+            lambda: Encoders(model.whisper, model.audio_encoder, thirty_seconds=whole, load=False),
+        )
+        llm = kept(f"{model.llm} {model.lora}", lambda: LanguageModel(model.llm, model.lora, load=False))
+        bridge = Bridge(model.bridge, encoders.dims, llm.dim, 1.0)
+    parts = part_costs(encoders, bridge, llm, model.llm.quantization, CLIP)
     return Work(
         {part.name: part.flops + part.backward for part in parts},
-        audio_tokens(CLIP.seconds, model.bridge),
+        audio_tokens(CLIP.seconds, bridge),
         sum(part.weight_bytes + part.optimizer_bytes for part in parts) / 2**30,
         sum(part.trainable for part in parts),
     )
+
+
+SKELETONS: dict[str, Any] = {}
+"""Networks of shapes without values that were made, by their configurations; they take no memory to speak of."""
+
+
+def kept(key: str, make: Callable[[], Part]) -> Part:
+    """The network of a configuration, made where it is not there yet."""
+    if key not in SKELETONS:
+        SKELETONS[key] = make()
+    return cast(Part, SKELETONS[key])
 
 
 def estimates(experiment: Experiment, works: Mapping[str, Work], pace: Pace | None) -> dict[str, Estimate]:
@@ -137,7 +174,11 @@ def probed(config: RunConfig, pace: Pace, factor: float) -> Estimate:
     aligned = min(config.optim.align_steps, steps)
     training = aligned * pace.align_seconds + (steps - aligned) * pace.step_seconds
     kept = 2 if config.data.validation else 1  # last.ckpt, and best.ckpt
-    return Estimate(pace.start_seconds + factor * training, pace.memory_gib, kept * pace.checkpoint_bytes, "probe")
+    measured = [Path(name).stem for name in (*config.evaluation.benchmarks, *config.evaluation.compared)]
+    measuring = factor * sum(pace.measuring.get(name, 0.0) for name in measured)
+    seconds = pace.start_seconds + factor * training + measuring
+    encoding = 0.0 if config.features is None else pace.encoding
+    return Estimate(seconds, pace.memory_gib, kept * pace.checkpoint_bytes, "probe", measuring, encoding)
 
 
 def probe(experiment: Experiment) -> Pace:
@@ -154,7 +195,31 @@ def probe(experiment: Experiment) -> Pace:
         seconds, steps, _ = run_probe(planned, folder / "alignment", {})
         align = seconds / steps
     record = runs.Run(folder / "training").provenance()
-    return Pace(align, step, float(record["seconds"]["preparation"]), float(record["peak_memory_gib"]), size)
+    names = planned.config.evaluation.benchmarks
+    beside: dict[str, Any] = {"measuring": {}, "encoding": 0.0}
+    if names:
+        beside = time_beside(folder / "training", names)
+    start = float(record["seconds"]["preparation"])
+    return Pace(align, step, start, float(record["peak_memory_gib"]), size, beside["measuring"], beside["encoding"])
+
+
+def time_beside(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Seconds of measuring each benchmark and of encoding every clip, timed once for each set of benchmarks.
+
+    Raises:
+        ValueError: the timing failed.
+    """
+    out, asked = folder / "beside.json", {"benchmarks": list(names)}
+    if out.is_file() and (known := read_json_object(out)).get("asked") == asked:
+        return known
+    command = [sys.executable, "-m", "salmonn_lab.probe", str(folder), str(out), *names]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        said = ended.stderr.strip().splitlines() or [f"code {ended.returncode}"]
+        raise ValueError(f"measuring: {said[-1]}")
+    found = read_json_object(out) | {"asked": asked}
+    write_atomically(out, json.dumps(found, indent=1) + "\n")
+    return found
 
 
 def run_probe(planned: Planned, folder: Path, changes: Mapping[str, object]) -> tuple[float, int, int]:

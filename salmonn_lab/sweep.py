@@ -33,6 +33,9 @@ STORE = "features"
 ENCODING_KEYS = ("model.whisper", "model.audio_encoder", "model.bridge.span", "data.", "evaluation.", "features")
 """What decides which clips are encoded, and by what."""
 COLUMNS = ("run", "state", "time", "memory", "disk", "GFLOP per 10 s", "tokens per 10 s")
+PROBE_FACTOR = 2
+"""How far off the time by a probe may be: too long where trained models end their answers early, too short where other
+work slows the runs down."""
 TO_DO = ("missing", "begun", "running")
 
 
@@ -149,11 +152,17 @@ def print_total(left: Sequence[Planned], costs: Mapping[str, Estimate], places: 
         return
     disk, folder = sum(cost.disk_bytes for cost in known), experiment.folder
     sources = " and ".join(sorted({cost.source for cost in known}))
-    rest = "; measuring comes on top" if any(cost.source == "probe" for cost in known) else ""
+    measuring = sum(cost.measuring for cost in known) / places
+    encoding = max(cost.encoding for cost in known)
+    rest = ""
+    if any(cost.source == "probe" for cost in known):
+        once = f", and {duration(encoding)} of encoding once" if encoding else ""
+        rest = f" within a factor of {PROBE_FACTOR} (with {duration(measuring)} of measuring{once})"
     unknown = f", {len(left) - len(known)} of them unknown" if len(known) < len(left) else ""
+    seconds = sum(cost.seconds for cost in known) / places + encoding
     console.print(
-        f"{len(left)} runs to do{unknown}: about {duration(sum(cost.seconds for cost in known) / places)} with --jobs "
-        f"{places}, by {sources}{rest}; {disk / 2**30:.2f} GiB of disk "
+        f"{len(left)} runs to do{unknown}: about {duration(seconds)} with --jobs {places}, by {sources}{rest}; "
+        f"{disk / 2**30:.2f} GiB of disk "
         f"({shutil.disk_usage(folder).free / 2**30:.1f} GiB are free)",
         soft_wrap=True,
     )

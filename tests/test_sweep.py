@@ -10,17 +10,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from samples import tiny_experiment, without_times
 
 from salmonn_lab import estimate, jobs, sweep
-from salmonn_lab.config import to_yaml
+from salmonn_lab.config import RunConfig, to_yaml
 from salmonn_lab.console import run_command
 from salmonn_lab.estimate import Pace, Work, estimates
 from salmonn_lab.experiment import Experiment, Planned, load_experiment
 from salmonn_lab.jobs import Lock, begin, is_locked, last_words, share_of_machine, state_of, work
+from salmonn_lab.model.config import ModelConfig
+from salmonn_lab.model.cost import part_costs
+from salmonn_lab.salmonn import Salmonn
 from salmonn_lab.slurm import Attempt
 
 FAKE = """
@@ -299,6 +305,14 @@ def test_what_a_probe_took_is_scaled_by_operations(experiment: Experiment) -> No
     found = estimates(experiment, WORKS, Pace(0.5, 2.0, 3.0, 1.25, 1000))
     assert [cost.seconds for cost in found.values()] == [3 + 5 + 200, 3 + 2 * 205]
     assert {(cost.memory_gib, cost.disk_bytes, cost.source) for cost in found.values()} == {(1.25, 1000, "probe")}
+    for run in experiment.planned:
+        run.config.evaluation.benchmarks, run.config.evaluation.before = ["a", "data/b.jsonl"], ["a"]
+        run.config.features = "runs/features"
+    measured = Pace(0.5, 2.0, 3.0, 1.25, 1000, {"a": 7.0, "b": 11.0, "c": 100.0}, 50.0)
+    found = estimates(experiment, WORKS, measured)
+    assert [cost.measuring for cost in found.values()] == [7 + 11 + 7, 2 * (7 + 11 + 7)]
+    assert [cost.seconds for cost in found.values()] == [3 + 5 + 200 + 25, 3 + 2 * (205 + 25)]
+    assert {cost.encoding for cost in found.values()} == {50.0}
     assert estimates(experiment, {}, Pace(0.5, 2.0, 3.0, 1.25, 1000)) == {}
     assert estimates(experiment, WORKS, None) == {}
 
@@ -338,7 +352,7 @@ def test_the_list_shows_states_costs_and_the_last_words_of_failures(
     assert "How many?" in listed
     assert listed.count("missing") == 5
     assert "4 runs to do: about" in listed
-    assert "by probe; measuring comes on top" in listed
+    assert "by probe within a factor of 2 (with 0 s of measuring); " in listed
     assert states(experiment) == ["missing"] * 4
     fake("if 'seed=1' in folder.name: sys.exit('error: no [b]luck[/b]')")
     code, _, listed = command("--run", "--jobs", "2")
@@ -402,6 +416,29 @@ def test_features_are_encoded_before_the_first_run_once_for_each_set_of_encoders
     ]
 
 
+def test_what_a_model_costs_is_that_of_its_skeleton_and_equal_parts_are_made_once(
+    tiny_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    language_model = estimate.LanguageModel
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        made.append("LLM")
+        return language_model(*arguments, **options)
+
+    monkeypatch.setattr(estimate, "LanguageModel", counted)
+    monkeypatch.setattr(estimate, "SKELETONS", {})
+    for queries in (1, 2, 3):
+        config = RunConfig(model=replace(tiny_config, bridge=replace(tiny_config.bridge, num_queries=queries)))
+        model = Salmonn.skeleton(config.model)
+        parts = part_costs(model.encoders, model.bridge, model.llm, None, estimate.CLIP)
+        work_found = estimate.work_of(config)
+        assert work_found.flops == {part.name: part.flops + part.backward for part in parts}
+        assert work_found.tokens == 30 * queries
+        assert work_found.trainable == sum(part.trainable for part in parts)
+    assert made == ["LLM"]
+
+
 # With real runs
 
 
@@ -457,3 +494,28 @@ def test_a_probe_of_the_baseline_measures_its_steps_once(
     )
     with pytest.raises(ValueError, match=r"absent\.jsonl"):
         estimate.probe(load_experiment(experiment.folder))
+
+
+@pytest.mark.slow
+def test_the_estimate_of_a_probe_holds_measuring_and_encoding_and_comes_near(
+    settings: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a sweep that measures before and after training, which took three times what was said."""
+    monkeypatch.setattr(estimate, "PROBE_SECONDS", 4)
+    folder = tiny_experiment(tmp_path / "queries", settings, corpus, "grid({'model.bridge.num_queries': [1, 2]})", 40)
+    base = yaml.safe_load((folder / "base.yaml").read_text())
+    base["evaluation"] = {"benchmarks": [str(corpus)]}
+    base["features"], base["checkpoint_every"] = str(tmp_path / "features"), 1000
+    base["data"]["validation"] = []
+    (folder / "base.yaml").write_text(yaml.safe_dump(base))
+    experiment = load_experiment(folder)
+    pace = estimate.probe(experiment)
+    found = estimates(experiment, sweep.works_of(experiment), pace)["num_queries=1"]
+    assert pace.measuring["corpus"] > 0.5
+    assert found.encoding > 0
+    assert found.measuring == pytest.approx(2 * pace.measuring["corpus"])
+    run = experiment.planned[0]
+    work([run])
+    seconds = run.run.provenance()["seconds"]
+    took = sum(seconds.values())
+    assert took / sweep.PROBE_FACTOR < found.seconds + found.encoding < sweep.PROBE_FACTOR * took
