@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup test check slow claims format
+.PHONY: setup test check slow claims notebooks format
 
 setup:
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,12 @@ slow:
 
 claims:
 	$(BIN)/python -m pytest -m claims --timeout 14400 --numprocesses 0
+
+notebooks:
+	mkdir -p notebooks/executed
+	for book in notebooks/*.ipynb; do \
+		$(BIN)/jupyter execute --timeout=3600 --output="executed/$$(basename $$book)" $$book || exit 1; \
+	done
 
 format:
 	$(BIN)/ruff check --fix .

@@ -30,6 +30,9 @@ def test_every_cell_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = nbformat.read(path, as_version=4)
     NotebookClient(book, timeout=900, resources={"metadata": {"path": str(path.parent)}}).execute()
     assert not [out for cell in book.cells for out in cell.get("outputs", []) if out.output_type == "error"]
+    outputs = [out for cell in book.cells for out in cell.get("outputs", [])]
+    said = [out.text for out in outputs if out.output_type == "stream" and out.name == "stderr"]
+    assert not [text for text in said if "Warning" in text or "warn(" in text]
     shown = {kind for cell in book.cells for out in cell.get("outputs", []) for kind in out.get("data", {})}
     assert "image/png" in shown or "text/html" in shown
 
