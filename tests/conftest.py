@@ -41,11 +41,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_config(tiny: Path) -> ModelConfig:
     """Return a model of the miniature checkpoints: windows, only the clip's own audio, float32."""
-    from salmonn_lab.model.bridge import BridgeConfig
-    from salmonn_lab.model.encoders import AudioEncoderConfig
-    from salmonn_lab.model.llm import LLMConfig, LoraConfig
-    from salmonn_lab.model.whisper import WhisperConfig
-    from salmonn_lab.salmonn import ModelConfig
+    from salmonn_lab.model.config import (
+        AudioEncoderConfig,
+        BridgeConfig,
+        LLMConfig,
+        LoraConfig,
+        ModelConfig,
+        WhisperConfig,
+    )
 
     return ModelConfig(
         whisper=WhisperConfig(str(tiny / "whisper")),
