@@ -56,7 +56,7 @@ ERROR_RATES = ("wer", "cer", "per", "cpwer")
 MADE_OF_SCORES = "made of scores.jsonl, for no run of this experiment is here"
 SCORES_METHOD = (
     "A difference marked ‡ is of runs whose answers are not here: it is tested on their scores and the intervals of "
-    "these, as if the two settings had answered different items, which makes its interval wider and its p-value larger."
+    "these, as if the two settings had answered different items, which mostly makes its interval wider."
 )
 
 

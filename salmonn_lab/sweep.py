@@ -33,9 +33,6 @@ STORE = "features"
 ENCODING_KEYS = ("model.whisper", "model.audio_encoder", "model.bridge.span", "data.", "evaluation.", "features")
 """What decides which clips are encoded, and by what."""
 COLUMNS = ("run", "state", "time", "memory", "disk", "GFLOP per 10 s", "tokens per 10 s")
-PROBE_FACTOR = 2
-"""How far off the time by a probe may be: too long where trained models end their answers early, too short where other
-work slows the runs down."""
 TO_DO = ("missing", "begun", "running")
 
 
@@ -157,7 +154,7 @@ def print_total(left: Sequence[Planned], costs: Mapping[str, Estimate], places: 
     rest = ""
     if any(cost.source == "probe" for cost in known):
         once = f", and {duration(encoding)} of encoding once" if encoding else ""
-        rest = f" within a factor of {PROBE_FACTOR} (with {duration(measuring)} of measuring{once})"
+        rest = f" (with {duration(measuring)} of measuring{once}; validation and checkpoints come on top)"
     unknown = f", {len(left) - len(known)} of them unknown" if len(known) < len(left) else ""
     seconds = sum(cost.seconds for cost in known) / places + encoding
     console.print(

@@ -352,7 +352,7 @@ def test_the_list_shows_states_costs_and_the_last_words_of_failures(
     assert "How many?" in listed
     assert listed.count("missing") == 5
     assert "4 runs to do: about" in listed
-    assert "by probe within a factor of 2 (with 0 s of measuring); " in listed
+    assert "by probe (with 0 s of measuring; validation and checkpoints come on top); " in listed
     assert states(experiment) == ["missing"] * 4
     fake("if 'seed=1' in folder.name: sys.exit('error: no [b]luck[/b]')")
     code, _, listed = command("--run", "--jobs", "2")
@@ -497,10 +497,9 @@ def test_a_probe_of_the_baseline_measures_its_steps_once(
 
 
 @pytest.mark.slow
-def test_the_estimate_of_a_probe_holds_measuring_and_encoding_and_comes_near(
+def test_the_estimate_of_a_probe_holds_measuring_and_encoding(
     settings: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a sweep that measures before and after training, which took three times what was said."""
     monkeypatch.setattr(estimate, "PROBE_SECONDS", 4)
     folder = tiny_experiment(tmp_path / "queries", settings, corpus, "grid({'model.bridge.num_queries': [1, 2]})", 40)
     base = yaml.safe_load((folder / "base.yaml").read_text())
@@ -513,9 +512,5 @@ def test_the_estimate_of_a_probe_holds_measuring_and_encoding_and_comes_near(
     found = estimates(experiment, sweep.works_of(experiment), pace)["num_queries=1"]
     assert pace.measuring["corpus"] > 0.5
     assert found.encoding > 0
-    assert found.measuring == pytest.approx(2 * pace.measuring["corpus"])
-    run = experiment.planned[0]
-    work([run])
-    seconds = run.run.provenance()["seconds"]
-    took = sum(seconds.values())
-    assert took / sweep.PROBE_FACTOR < found.seconds + found.encoding < sweep.PROBE_FACTOR * took
+    assert found.measuring == pytest.approx(2 * pace.measuring["corpus"]), "before training and after"
+    assert found.seconds > found.measuring + pace.start_seconds

@@ -137,7 +137,7 @@ def seed_differences(
 
 
 def summary_mean(runs: Sequence[RunSummary], level: float = 0.95) -> SeedMean:
-    """The mean score over the runs of one setting of which only scores are known; its interval is wider than another's.
+    """The mean score over the runs of one setting of which only scores are known.
 
     What items bring to it is read off the runs' own intervals, and taken to be shared by all runs.
 
@@ -157,7 +157,8 @@ def summary_difference(a: Sequence[RunSummary], b: Sequence[RunSummary], level: 
     """How much higher the runs of `a` score than those of `b`, of which only scores are known.
 
     The items of the two settings are taken to differ, so what makes an item hard for both is not taken out of their
-    difference, as `seed_differences` does: the interval is wider than its, and the p-value larger.
+    difference, as `seed_differences` does: the interval is mostly wider than its. Of a difference far from 0 the
+    p-value may be smaller, for the degrees of freedom are known less well.
 
     Raises:
         ValueError: there are no runs.
