@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from salmonn_lab import activate as command
+from salmonn_lab import command_line
 from salmonn_lab.activate import activate, activation_config
 from salmonn_lab.batch import Prediction
 from salmonn_lab.config import load_config
@@ -61,7 +62,7 @@ def test_training_on_stories_starts_from_the_run_and_takes_a_step_each(trained: 
     assert config.init_from == str(trained.folder)
     assert (config.trainer["max_steps"], config.data.max_batch_size) == (12, 1)
     assert config.model == trained.config().model
-    assert command.STORIES == 12
+    assert command_line.STORIES == 12
 
 
 def test_stories_that_are_there_are_trained_on_and_that_is_said(

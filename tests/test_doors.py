@@ -130,6 +130,7 @@ def test_samples_that_are_no_clip_are_refused_and_integers_are_scaled(tiny_confi
 def test_infer_names_a_missing_file_before_anything_is_loaded(
     tmp_path: Path, clips: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "config.yaml").touch()
     monkeypatch.setattr(sys, "argv", ["infer", "--run", str(tmp_path), clips[0], str(tmp_path / "no.wav"), QUESTION])
     monkeypatch.setitem(sys.modules, "salmonn_lab.runs", None)
     start = time.monotonic()

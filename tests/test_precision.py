@@ -18,7 +18,8 @@ from salmonn_lab.config import load_config
 from salmonn_lab.evaluate import evaluate
 from salmonn_lab.fit import fit
 from salmonn_lab.model.alignment import alignment_losses
-from salmonn_lab.salmonn import PRECISIONS, ModelConfig, OptimConfig, Salmonn, precision_of
+from salmonn_lab.optim import PRECISIONS, OptimConfig, precision_of
+from salmonn_lab.salmonn import ModelConfig, Salmonn
 
 CLIPS: dict[str, dict[str, Any]] = {
     "no clipping": {},

@@ -8,8 +8,8 @@ import torch
 from samples import waveform
 
 from salmonn_lab.data.audio import AudioReading
+from salmonn_lab.model.config import WhisperConfig
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
-from salmonn_lab.model.whisper import WhisperConfig
 from salmonn_lab.salmonn import ModelConfig, Salmonn
 
 PROMPT = "USER: <SpeechHere>\nASSISTANT:"

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from salmonn_lab.model.config import WhisperConfig
 from salmonn_lab.model.encoders import AudioEncoderConfig, Encoders
 from salmonn_lab.model.llm import LanguageModel, LLMConfig
-from salmonn_lab.model.whisper import WhisperConfig, WhisperSpeechEncoder
+from salmonn_lab.model.whisper import WhisperSpeechEncoder
 from salmonn_lab.salmonn import ModelConfig, Salmonn
 
 HEAD = "lm_head.weight"
