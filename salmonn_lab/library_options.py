@@ -166,7 +166,8 @@ def trainer_kind(name: str, full: str) -> Any:
     options = trainer_options()
     if name not in options:
         raise ValueError(f"Key '{name}' not in Lightning's Trainer.{suggest(name, options)} Full key: {full}")
-    return options[name].kind
+    # Lightning has precisions that this kit does not train in: `optim.precision_of` says which it takes.
+    return str | int | None if name == "precision" else options[name].kind
 
 
 def logger_kind(name: str, full: str) -> Any:

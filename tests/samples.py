@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import yaml
 
@@ -18,6 +20,17 @@ from salmonn_lab.salmonn import Salmonn
 WORDS = ["one two", "three", "four five six", "seven", "eight nine"]
 SHORT = {"max_new_tokens": 6, "num_beams": 1}
 """How a benchmark is decoded where a test does not look at the answers."""
+
+
+def few_fast(cases: Iterable[Any], count: int) -> list[Any]:
+    """Cases of a parametrization, all but the first few of them for the slow suite."""
+    cases = list(cases)
+    return [*cases[:count], *(slow_case(case) for case in cases[count:])]
+
+
+def slow_case(case: Any) -> Any:
+    """Case of a parametrization that is left to the slow suite."""
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
 
 
 def waveform(seconds: float, seed: int) -> np.ndarray:

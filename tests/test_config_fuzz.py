@@ -245,7 +245,7 @@ def test_thousands_of_configurations_end_in_no_traceback(tmp_path: Path) -> None
         ('trainer.max_steps=""', r"trainer\.max_steps takes a whole number, got ''"),
         ("loggers.csv=0x10", r"loggers\.csv takes a mapping or null, got 0x10"),
         ("data.max_seconds=inf", r"data\.max_seconds takes a number, got inf"),
-        ("trainer.precision=17", r"trainer\.precision takes .*16-mixed.*, got 17"),
+        ("trainer.precision=17", r"trainer\.precision must be one of 32-true, bf16-mixed, 16-mixed, got '?17"),
         (f"data.sources={'[' * 3000}", r"nested too deeply|maximum nesting depth"),
         (f"loggers.wandb={'{a: ' * 3000}1{'}' * 3000}", r"nested too deeply|maximum nesting depth"),
         ("seed=16.0", r"seed takes a whole number, got 16\.0"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from samples import SHORT, waveform
+from samples import SHORT, few_fast, waveform
 
 from salmonn_lab import infer, runs
 from salmonn_lab.batch import LIKELIHOOD, Example, Segment
@@ -67,11 +67,14 @@ def evaluated(run: runs.Run, clips: list[str]) -> dict[str, tuple[torch.Tensor, 
 
 @pytest.mark.parametrize(
     "overrides",
-    [
-        [],
-        ["data.channels=mean", "data.min_seconds=0.6", "data.max_seconds=3"],
-        ["data.min_seconds=0", "model.bridge.span=thirty_seconds"],
-    ],
+    few_fast(
+        [
+            ["data.channels=mean", "data.min_seconds=0.6", "data.max_seconds=3"],
+            [],
+            ["data.min_seconds=0", "model.bridge.span=thirty_seconds"],
+        ],
+        1,
+    ),
 )
 def test_every_door_reads_clips_as_evaluation_does(
     settings: Path, clips: list[str], overrides: list[str], caplog: pytest.LogCaptureFixture

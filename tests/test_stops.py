@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from samples import tiny_experiment
+from samples import few_fast, tiny_experiment
 
 from salmonn_lab.experiment import load_experiment
 from salmonn_lab.jobs import state_of
@@ -189,7 +189,7 @@ def test_a_signal_that_the_process_was_started_to_ignore_stays_ignored(tmp_path:
     assert process.communicate()[0].endswith("terminated; it goes on\n")
 
 
-@pytest.mark.parametrize("number", SIGNS)
+@pytest.mark.parametrize("number", few_fast(SIGNS, 1))
 def test_a_command_that_is_still_importing_ends_with_one_line(number: signal.Signals) -> None:
     code, word = SIGNS[number]
     process = subprocess.Popen(
@@ -251,6 +251,7 @@ def fit_words(settings: Path, corpus: Path, tmp_path: Path, options: dict[str, o
     return [*words, *(f"{key}={value}" for key, value in options.items() if key.startswith("data."))]
 
 
+@pytest.mark.slow
 def test_training_that_is_terminated_says_so_and_is_no_success(settings: Path, corpus: Path, tmp_path: Path) -> None:
     words = fit_words(settings, corpus, tmp_path, {})
     process = start_command(tmp_path, "training", "fit", *words)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import subprocess
-import sys
+import resource
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +37,26 @@ def step_of(path: Path) -> int:
     return int(torch.load(path, weights_only=True)["global_step"])
 
 
+def in_a_fork(work: Callable[[], None]) -> int:
+    """Exit status of a forked process that does some work; a fork needs no import of torch."""
+    process = os.fork()
+    if process == 0:
+        with contextlib.suppress(BaseException):
+            work()
+        os._exit(0)
+    return os.waitpid(process, 0)[1]
+
+
 def test_a_kill_before_the_rename_leaves_the_old_checkpoint_and_the_next_save_removes_the_stray_file(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path, 1)
-    program = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from salmonn_lab.training import checkpoints\n"
-        "checkpoints.keep_previous = lambda path: os.kill(os.getpid(), 9)\n"
-        "import torch\n"
-        "state = {'global_step': 2, 'state_dict': {'weight': torch.ones(4)}, 'callbacks': {}}\n"
-        "checkpoints.DurableCheckpointIO().save_checkpoint(state, Path(sys.argv[1]))\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path / "last.ckpt")])
-    assert ended.returncode == -9
+
+    def killed_while_saving() -> None:
+        monkeypatch.setattr(checkpoints, "keep_previous", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+        save(tmp_path, 2)
+
+    assert in_a_fork(killed_while_saving) == signal.SIGKILL
     assert step_of(tmp_path / "last.ckpt") == 1
     assert len(list(tmp_path.glob(".last.ckpt.*"))) == 1
     save(tmp_path, 3)
@@ -63,24 +70,20 @@ def test_the_temporary_folder_is_not_written_to(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_file_that_cannot_grow_is_named_and_the_old_checkpoint_stays(tmp_path: Path) -> None:
-    path = save(tmp_path, 1)
-    program = (
-        "import resource, signal, sys\n"
-        "from pathlib import Path\n"
-        "import torch\n"
-        "from salmonn_lab.training.checkpoints import DurableCheckpointIO\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "state = {'global_step': 2, 'state_dict': {'weight': torch.ones(1_000_000)}, 'callbacks': {}}\n"
-        "try:\n"
-        "    DurableCheckpointIO().save_checkpoint(state, Path(sys.argv[1]))\n"
-        "except OSError as error:\n"
-        "    print(error.errno, error.filename)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
-    assert ended.stdout.split() == [str(errno.EFBIG), str(path)], ended.stderr
+    path, said = save(tmp_path / "run", 1), tmp_path / "said"
+
+    def save_more_than_there_is_room_for() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            DurableCheckpointIO().save_checkpoint(state(2, 1_000_000), path)
+        except OSError as error:
+            said.write_text(f"{error.errno} {error.filename}")
+
+    in_a_fork(save_more_than_there_is_room_for)
+    assert said.read_text() == f"{errno.EFBIG} {path}"
     assert step_of(path) == 1
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
 @pytest.mark.parametrize("kind", ["truncated", "flipped", "empty", "foreign"])
