@@ -7,6 +7,7 @@ or asks for nothing that needs them.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ COMMANDS = {
 """What each command does."""
 CONFIG, SWEEP_FILE = "config.yaml", "sweep.py"
 PLAYERS = 50
+RANK_KEYS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Environment variables that number the processes of a run, the first that is set counts (Lightning's order)."""
 STORIES = 12
 """How many the paper trains on, one step each."""
 SLURM_PARAMETERS = ("partition", "account", "qos", "constraint", "time", "gpus", "cpus", "mem")
@@ -175,9 +178,15 @@ def check_fit(arguments: Sequence[str]) -> argparse.Namespace:
         if not options.check_data:
             require_sources(config)
             folder = Path(revealed(config.out_dir))
-            if (folder / CONFIG).is_file() and not options.resume:
+            if (folder / CONFIG).is_file() and not options.resume and is_first_process():
                 raise FileExistsError(f"{folder} holds a run: continue it with --resume, or choose another out_dir=...")
     return options
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a run that makes its folder: Lightning starts the others with the same words."""
+    ranks = [os.environ[key] for key in RANK_KEYS if key in os.environ]
+    return not ranks or ranks[0] == "0"
 
 
 def parse_evaluate(arguments: Sequence[str]) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from samples import few_fast
 
 import salmonn_lab
 from salmonn_lab import command_line, known
-from salmonn_lab.command_line import COMMANDS, parse_fit
+from salmonn_lab.command_line import COMMANDS, RANK_KEYS, check_fit, parse_fit
 from salmonn_lab.config import load_config
 from salmonn_lab.explain import docstrings, explain, keys, lines
 from salmonn_lab.library_options import CSV, trainer_options
@@ -152,3 +152,20 @@ def test_what_is_known_of_libraries_and_tables_without_importing_them_is_what_th
     assert {"folder", *CSV} == set(inspect.signature(MetricsCsv).parameters)
     assert tuple(PARAMETERS) == command_line.SLURM_PARAMETERS
     assert (CONFIG, SWEEP_FILE) == (command_line.CONFIG, command_line.SWEEP_FILE)
+
+
+@pytest.mark.parametrize(("rank", "refused"), [(None, True), ("0", True), ("1", False)])
+def test_the_further_processes_of_a_run_find_the_folder_that_the_first_has_made(
+    rank: str | None, refused: bool, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in RANK_KEYS:
+        monkeypatch.delenv(key, raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    if refused:
+        with pytest.raises(FileExistsError, match="holds a run: continue it with --resume"):
+            check_fit(["--config", str(settings)])
+    else:
+        assert check_fit(["--config", str(settings)]).overrides == []
