@@ -510,7 +510,7 @@ def test_the_estimate_of_a_probe_holds_measuring_and_encoding(
     experiment = load_experiment(folder)
     pace = estimate.probe(experiment)
     found = estimates(experiment, sweep.works_of(experiment), pace)["num_queries=1"]
-    assert pace.measuring["corpus"] > 0.5
+    assert pace.measuring["corpus"] > 0.01, "seconds; a bound that no machine is too fast for"
     assert found.encoding > 0
     assert found.measuring == pytest.approx(2 * pace.measuring["corpus"]), "before training and after"
     assert found.seconds > found.measuring + pace.start_seconds
