@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from rich.markup import escape
 
 from salmonn_lab import slurm
-from salmonn_lab.config import assignment
+from salmonn_lab.config import assignment, first_line
 from salmonn_lab.console import console, run_command, table
 from salmonn_lab.estimate import Estimate, Work, estimates, probe, work_of
 from salmonn_lab.experiment import Experiment, Planned, Sweep, grid, load_experiment
@@ -170,11 +170,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def main() -> None:
